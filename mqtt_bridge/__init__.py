@@ -1,0 +1,1 @@
+"""Joins an MQTT broker to the bus. An empty room until its own issue."""

@@ -1,0 +1,1 @@
+"""The schema: bytes to structs and back. No I/O, no clock, no settings."""
