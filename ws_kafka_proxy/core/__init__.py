@@ -1,0 +1,1 @@
+"""Rules and session state machines of the proxy; no I/O."""
