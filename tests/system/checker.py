@@ -110,9 +110,13 @@ def _delivered(ledger: Ledger, acked: list[Sent], verdict: Verdict) -> None:
         verdict.resumed += len(chain) - 1
         last = chain[-1]
         seen = {key for socket in chain for key, _ in socket.deliveries}
+        highest: dict[str, int] = {}
+        for sender, sequence in seen:
+            highest[sender] = max(sequence, highest.get(sender, -1))
         for sent in by_device.get(last.device, []):
-            due = sent.at >= chain[0].subscribed and (last.closed is None or sent.acked < last.closed)
-            if due and sent.key not in seen:
+            # A chain that ended closed is owed nothing after its last delivery, but no hole before it.
+            open_or_before = last.closed is None or sent.key[1] < highest.get(sent.key[0], -1)
+            if sent.at >= chain[0].subscribed and open_or_before and sent.key not in seen:
                 verdict.not_delivered.append(f"{sent.key} not delivered to {subscriber} ({len(chain)} sockets)")
 
 

@@ -82,3 +82,11 @@ def test_a_late_subscriber_owes_only_what_was_sent_after_its_subscribe(ledger):
     assert judge(ledger).findings() == {}
     ledger.sockets[-1].deliveries.pop(0)
     assert list(judge(ledger).findings()) == ["not_delivered"]
+
+
+def test_a_socket_that_closed_is_owed_what_came_before_its_last_delivery(ledger):
+    closed = Socket("closed", "d", subscribed=9.0, closed=14.6, deliveries=ledger.stored["d"][:4])
+    ledger.sockets.append(closed)
+    assert judge(ledger).findings() == {}
+    del closed.deliveries[1]
+    assert list(judge(ledger).findings()) == ["not_delivered"]
