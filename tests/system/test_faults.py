@@ -20,17 +20,9 @@ def traffic(suite, **options) -> Traffic:
     return Traffic(suite.rest, suite.ws, suite.token(), prefix=f"flow-{next(RUNS)}", **options)
 
 
-async def acknowledged(flow: Traffic, more: int) -> None:
-    """Wait until `more` further notifications were acknowledged: the flow is back."""
-    target = sum(s.acked is not None for s in flow.ledger.sent.values()) + more
-    async with asyncio.timeout(60):
-        while sum(s.acked is not None for s in flow.ledger.sent.values()) < target:
-            await asyncio.sleep(0.1)
-
-
 async def test_nothing_is_lost_without_faults(suite):
     async with traffic(suite) as flow:
-        await acknowledged(flow, 1000)
+        await flow.acknowledged(1000)
         verdict = await flow.finish()
     assert verdict.findings() == {}, verdict.summary()
     assert verdict.refused == []
@@ -41,9 +33,9 @@ async def test_nothing_is_lost_without_faults(suite):
 async def test_a_killed_service_loses_nothing(suite, service):
     async with traffic(suite) as flow:
         for _ in range(3):
-            await acknowledged(flow, 400)
+            await flow.acknowledged(400)
             await suite.kill(service)
-        await acknowledged(flow, 400)
+        await flow.acknowledged(400)
         verdict = await flow.finish()
     print(service, verdict.summary())
     assert verdict.findings() == {}, verdict.summary()
@@ -52,10 +44,10 @@ async def test_a_killed_service_loses_nothing(suite, service):
 
 async def test_a_paused_backend_loses_nothing(suite):
     async with traffic(suite) as flow:
-        await acknowledged(flow, 400)
+        await flow.acknowledged(400)
         async with suite.paused("backend"):
             await asyncio.sleep(PAUSE)
-        await acknowledged(flow, 1000)
+        await flow.acknowledged(1000)
         verdict = await flow.finish()
     print("pause", verdict.summary())
     assert verdict.findings() == {}, verdict.summary()
@@ -73,7 +65,7 @@ async def test_a_planted_loss_is_seen(private_suite, loss, kinds):
     try:
         await suite.restart("frontend", BUS_URLS=saboteur.url)
         async with traffic(suite) as flow:
-            await acknowledged(flow, 600)
+            await flow.acknowledged(600)
             verdict = await flow.finish(deadline=8)
     finally:
         await saboteur.stop()

@@ -120,7 +120,8 @@ class Traffic:
         self.sending = True
         self.running = True
         self.tasks: list[asyncio.Task] = []
-        self.since: dict[str, str] = {}
+        self.acks = 0
+        self.milestones: list[tuple[int, asyncio.Event]] = []
         self.names = itertools.count()
 
     async def __aenter__(self) -> Traffic:
@@ -179,12 +180,25 @@ class Traffic:
                 sent.failed = "closed"
             elif reply.get("status") == "success":
                 sent.acked, sent.id = time.monotonic(), reply["notification"]["id"]
+                self._count()
             else:
                 sent.failed = f"{reply.get('code')} {reply.get('error')}"
 
         parameters = {"sender": name, "sequence": sequence}
         body = {"notification": NAME, "parameters": parameters}
         await session.send({"action": "notification/insert", "deviceId": device, "notification": body}, answer)
+
+    def _count(self) -> None:
+        self.acks += 1
+        for target, reached in self.milestones:
+            if self.acks >= target:
+                reached.set()
+
+    async def acknowledged(self, more: int, timeout: float = 60) -> None:
+        """Wait until `more` further notifications are acknowledged: the flow is back."""
+        reached = asyncio.Event()
+        self.milestones.append((self.acks + more, reached))
+        await asyncio.wait_for(reached.wait(), timeout)
 
     # -- subscribers -----------------------------------------------------------------------------------------------
 
