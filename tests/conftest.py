@@ -2,6 +2,10 @@
 
 postgres_server  (session)  the wheel's PostgreSQL, fsync on: a `deploy.postgres.Server`
 postgres_url     (module)   a fresh database on it, dropped afterwards; postgresql://… for libpq and SQLAlchemy
+kafka            (session)  a KRaft broker's bootstrap address, "127.0.0.1:port"; topics are the test's own
+hazelcast        (session)  a cluster of one member with the maps of deploy/engines/hazelcast.yaml: .cluster, .members
+
+An engine that can't be had skips its tests, and the last lines say so; with CI=true it fails the run.
 """
 
 import os
@@ -10,12 +14,17 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from deploy import postgres
+from deploy import hazelcast as hazelcast_engine
+from deploy import java, ports, postgres, process
+from deploy import kafka as kafka_engine
+
+_missing: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +49,51 @@ def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     yield postgres_server.url(name)
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class Hazelcast(NamedTuple):
+    cluster: str
+    # Addresses with commas between them, as HAZELCAST_MEMBERS has them.
+    members: str
+
+
+@pytest.fixture(scope="session")
+def java_engines() -> None:
+    """Java and the jars."""
+    try:
+        java.program()
+        java.jars()
+    except process.Failed as error:
+        missing("kafka and hazelcast", str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka(engine_data: Path, java_engines: None) -> Iterator[str]:
+    port, controller_port = ports.free(2)
+    with kafka_engine.running(engine_data / "kafka", (port, controller_port)) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def hazelcast(java_engines: None) -> Iterator[Hazelcast]:
+    cluster = f"test-{uuid.uuid4().hex}"
+    with hazelcast_engine.running(cluster, ports.free(1)) as members:
+        yield Hazelcast(cluster, ",".join(member.address for member in members))
+
+
+def missing(engine: str, reason: str) -> None:
+    """Fail where every engine must be there, else skip and say so at the end."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{engine}: {reason}", pytrace=False)
+    _missing[engine] = reason
+    pytest.skip(f"{engine}: {reason}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # hazelcast-python-client on Python 3.11.
+    config.addinivalue_line("filterwarnings", "ignore:The asyncore module is deprecated:DeprecationWarning")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for engine, reason in _missing.items():
+        terminalreporter.write_line(f"NOT TESTED: everything on {engine}: {reason}", yellow=True)
