@@ -1,0 +1,1 @@
+"""Message stores: one contract (`core/store.py`), two engines."""

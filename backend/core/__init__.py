@@ -1,0 +1,1 @@
+"""What a record on `requests` means: rules without I/O."""
