@@ -1,0 +1,259 @@
+"""Devices: lists, and the rules of saving one (DeviceHive API, PUT /device/{id}).
+
+Stricter than DeviceHive: a network or device type given must also be within the caller's token, and an existing
+device is updated only by a caller who sees both its network and its type. An absent `data` keeps what is stored.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import secrets
+from typing import Any
+
+from msgspec import UNSET, Struct
+from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from skep import errors
+from skep.access import Principal
+
+from . import failures, outbox
+from .database import Database, Transaction
+from .lists import fits, like, page, within
+from .rows import Device, DeviceChanges, given
+from .tables import device_types, devices, networks, user_network
+
+NO_NETWORK = "No access to network!"
+NO_DEVICE_TYPE = "No access to device type!"
+NO_DEVICE = "No access to device"
+BAD_ID = "Device Id can only contain letters, digits and dashes."
+LONG_ID = "Device Id can not be longer than 48 characters."
+NO_NAME = "name field cannot be null."
+BAD_NAME = "name field should be from 1 to 128 symbols."
+
+CONTAINER_LIMIT = 10_000
+"""Most devices in the view of one network or device type."""
+
+_ID = re.compile(r"[a-zA-Z0-9-]+")
+_COLUMNS = [devices.c[name] for name in Device.__struct_fields__]
+_SORT = {
+    "name": devices.c.name,
+    "network": devices.c.network_id,
+    "deviceType": devices.c.device_type_id,
+    "status": devices.c.is_blocked,
+}
+
+
+class Saved(Struct, frozen=True):
+    """The `$device-add` or `$device-update` on its way: its id, and the correlation its reply will carry to
+    `Ask.reply_to`. The device is saved whether or not the reply comes in time."""
+
+    correlation: bytes
+    notification_id: int
+
+
+class Devices:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, id: str) -> Device | None:
+        return (await self.get_many([id])).get(id)
+
+    async def get_many(self, ids: builtins.list[str]) -> dict[str, Device]:
+        """Those that exist, by id."""
+        wanted = [i for i in ids if valid(i)]
+        rows = await self._database.read(Transaction.all, select(*_COLUMNS).where(devices.c.id.in_(wanted)))
+        return {row.id: Device(*row) for row in rows}
+
+    async def list(
+        self,
+        scope: Principal,
+        name: str | None = None,
+        name_pattern: str | None = None,
+        network_id: int | None = None,
+        network_name: str | None = None,
+        sort_field: str | None = None,
+        descending: bool = False,
+        take: int | None = None,
+        skip: int = 0,
+    ) -> builtins.list[Device]:
+        """Devices the principal sees. sort_field: name, network, deviceType or status, else BadRequest."""
+        query = _filtered(select(*_COLUMNS), scope, name, name_pattern, network_id, network_name)
+        query = page(query, _SORT, devices.c.id, sort_field, descending, take, skip)
+        return [Device(*row) for row in await self._database.read(Transaction.all, query)]
+
+    async def count(
+        self,
+        scope: Principal,
+        name: str | None = None,
+        name_pattern: str | None = None,
+        network_id: int | None = None,
+        network_name: str | None = None,
+    ) -> int:
+        query = select(func.count()).select_from(devices)
+        query = _filtered(query, scope, name, name_pattern, network_id, network_name)
+        count: int = await self._database.read(Transaction.value, query)
+        return count
+
+    async def within(
+        self, scope: Principal, network_id: int | None = None, device_type_id: int | None = None
+    ) -> builtins.list[Device]:
+        """The devices of a network or device type that the principal sees, at most CONTAINER_LIMIT."""
+        query = _filtered(select(*_COLUMNS), scope, network_id=network_id)
+        if device_type_id is not None:
+            query = query.where(devices.c.device_type_id == device_type_id)
+        query = query.order_by(devices.c.id).limit(CONTAINER_LIMIT)
+        return [Device(*row) for row in await self._database.read(Transaction.all, query)]
+
+    async def save(
+        self, principal: Principal, id: str, changes: DeviceChanges, ask: outbox.Ask | None = None
+    ) -> tuple[Device, bool, Saved]:
+        """Create or change a device. Gives the device, whether it is new, and what its notification is known by.
+
+        To wait for the notification make an `Ask` first, wait with its correlation. Raises BadRequest, Forbidden,
+        TooLarge with the API's texts.
+        """
+        check_id(id)
+        ask = ask or outbox.Ask(secrets.token_bytes(16))
+        return await self._database.write(_save, principal, id, changes, ask)
+
+    async def delete(self, id: str) -> bool:
+        """False: there was none."""
+        return await self._database.write(_delete, id)
+
+
+def valid(id: str) -> bool:
+    return len(id) <= 48 and _ID.fullmatch(id) is not None
+
+
+def check_id(id: str) -> None:
+    """Characters only: what is too long is told after the rights, in the API's order."""
+    if _ID.fullmatch(id) is None:
+        raise errors.BadRequest(BAD_ID)
+
+
+def _filtered(
+    query: Select[Any],
+    scope: Principal,
+    name: str | None = None,
+    name_pattern: str | None = None,
+    network_id: int | None = None,
+    network_name: str | None = None,
+) -> Select[Any]:
+    query = query.where(within(devices.c.network_id, scope.networks))
+    query = query.where(within(devices.c.device_type_id, scope.device_types))
+    if name is not None:
+        query = query.where(devices.c.name == name)
+    if name_pattern is not None:
+        query = query.where(like(devices.c.name, name_pattern))
+    if network_id is not None:
+        query = query.where(within(devices.c.network_id, [network_id] if fits(network_id) else []))
+    if network_name is not None:
+        named = select(networks.c.id).where(networks.c.name == network_name).scalar_subquery()
+        query = query.where(devices.c.network_id == named)
+    return query
+
+
+async def _save(
+    t: Transaction, principal: Principal, id: str, changes: DeviceChanges, ask: outbox.Ask
+) -> tuple[Device, bool, Saved]:
+    # The network before the device: deleting a network locks in this order too.
+    network_id = await _network(t, principal, given(changes.network_id))
+    device_type_id = await _device_type(t, principal, given(changes.device_type_id))
+    query = select(*_COLUMNS).where(devices.c.id == id).with_for_update(key_share=True)
+    row = await t.first(query) if len(id) <= 48 else None
+    if row is None:
+        device = _new(id, changes, network_id, device_type_id)
+        inserted = await t.affected(upsert(devices).values(_columns(device)).on_conflict_do_nothing())
+        if not inserted:  # somebody else's save came first: this one is an update of it
+            raise failures.Again
+    else:
+        device = _changed(Device(*row), principal, changes)
+        await t.affected(update(devices).where(devices.c.id == id).values(_columns(device)))
+    notification_id = outbox.message_id()
+    t.changed("device", id)
+    t.call(outbox.device_saved(device, row is None, notification_id, ask))
+    return device, row is None, Saved(ask.correlation, notification_id)
+
+
+async def _network(t: Transaction, principal: Principal, wanted: int | None) -> int:
+    member = select(user_network.c.network_id).where(user_network.c.user_id == principal.user_id)
+    if wanted is None:
+        query = member.where(within(user_network.c.network_id, principal.networks))
+        found: int | None = await t.value(query.order_by(user_network.c.network_id).limit(1))
+        if found is None:
+            raise errors.Forbidden(NO_NETWORK)
+        return found
+    locked = select(networks.c.id).where(networks.c.id == wanted).with_for_update(read=True, key_share=True)
+    if not fits(wanted) or await t.first(locked) is None:
+        raise errors.BadRequest
+    inside = principal.sees_network(wanted)
+    if inside and not principal.is_admin:
+        inside = await t.first(member.where(user_network.c.network_id == wanted)) is not None
+    if not inside:
+        raise errors.Forbidden(NO_NETWORK)
+    return wanted
+
+
+async def _device_type(t: Transaction, principal: Principal, wanted: int | None) -> int:
+    if wanted is None:
+        seen = within(device_types.c.id, principal.device_types)
+        found: int | None = await t.value(select(func.min(device_types.c.id)).where(seen))
+        if found is None:
+            raise errors.Forbidden(NO_DEVICE_TYPE)
+        return found
+    if not fits(wanted) or await t.first(select(device_types.c.id).where(device_types.c.id == wanted)) is None:
+        raise errors.BadRequest
+    if not principal.sees_device_type(wanted):
+        raise errors.Forbidden(NO_DEVICE_TYPE)
+    return wanted
+
+
+def _new(id: str, changes: DeviceChanges, network_id: int, device_type_id: int) -> Device:
+    if len(id) > 48:
+        raise errors.BadRequest(LONG_ID)
+    name = given(changes.name)
+    if name is None:
+        raise errors.BadRequest(NO_NAME)
+    return Device(
+        id=id,
+        name=_name(name),
+        data=given(changes.data),
+        network_id=network_id,
+        device_type_id=device_type_id,
+        is_blocked=given(changes.is_blocked) or False,
+    )
+
+
+def _changed(old: Device, principal: Principal, changes: DeviceChanges) -> Device:
+    if not principal.sees(old.network_id, old.device_type_id):
+        raise errors.Forbidden(NO_DEVICE)
+
+    name, network_id = given(changes.name), given(changes.network_id)
+    device_type_id, is_blocked = given(changes.device_type_id), given(changes.is_blocked)
+    return Device(
+        id=old.id,
+        name=old.name if name is None else _name(name),
+        data=old.data if changes.data is UNSET else given(changes.data),
+        network_id=old.network_id if network_id is None else network_id,
+        device_type_id=old.device_type_id if device_type_id is None else device_type_id,
+        is_blocked=old.is_blocked if is_blocked is None else is_blocked,
+    )
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= 128:
+        raise errors.BadRequest(BAD_NAME)
+    return name
+
+
+def _columns(device: Device) -> dict[str, object]:
+    return {name: getattr(device, name) for name in device.__struct_fields__}
+
+
+async def _delete(t: Transaction, id: str) -> bool:
+    if not valid(id) or not await t.affected(delete(devices).where(devices.c.id == id)):
+        return False
+    t.changed("device", id)
+    return True

@@ -1,0 +1,61 @@
+"""What all lists share: patterns, sorting, paging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, any_, bindparam, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import BigInteger
+
+from skep import errors
+
+MAX_TAKE = 1_000
+"""Most rows of one list; asking for more, or for no number, gives this many."""
+MAX_PATTERN = 128
+BIGGEST = 2**63 - 1
+
+
+def within(column: ColumnElement[int], ids: Iterable[int] | None) -> ColumnElement[bool]:
+    """column is one of ids; None: any. One bound array, so that the statement is the same for every caller."""
+    if ids is None:
+        return true()
+    return column == any_(bindparam(None, sorted(ids), ARRAY(BigInteger), unique=True))
+
+
+def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """SQL LIKE, case-sensitive, with the server's escape character (backslash)."""
+    if len(pattern) > MAX_PATTERN:
+        raise errors.BadRequest
+    return column.like(pattern)
+
+
+def fits(number: int) -> bool:
+    """Whether it can be an id at all; others are simply not found."""
+    return 0 <= number <= BIGGEST
+
+
+def page(
+    query: Select[Any],
+    sortable: Mapping[str, ColumnElement[Any]],
+    key: ColumnElement[Any],
+    sort_field: str | None,
+    descending: bool,
+    take: int | None,
+    skip: int,
+) -> Select[Any]:
+    """Sort and cut. `sort_field` in any case, one of `sortable`, else BadRequest; ties and lists without it go
+    by `key`, so that pages neither overlap nor leave gaps."""
+    column = key
+    if sort_field is not None:
+        names = {name.lower(): c for name, c in sortable.items()}
+        if sort_field.lower() not in names:
+            raise errors.BadRequest
+        column = names[sort_field.lower()]
+    take = MAX_TAKE if take is None else take
+    if take < 0 or not fits(skip):
+        raise errors.BadRequest
+    order = [column] if column is key else [column, key]
+    ordered = query.order_by(*(c.desc() if descending else c.asc() for c in order))
+    return ordered.limit(min(take, MAX_TAKE)).offset(skip)

@@ -1,0 +1,1 @@
+"""The revisions, one file each, in plain SQL: they stay as they are when `tables.py` goes on."""

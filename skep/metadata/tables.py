@@ -1,0 +1,159 @@
+"""The tables. Times are integer milliseconds since the epoch; JSON of the API is kept as its text.
+
+Text is collated "C" (code point order): one index serves equality, sorting and LIKE with a fixed beginning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+
+class JsonText(TypeDecorator[bytes]):
+    """JSON text, bytes in Python. Not `jsonb`: what an app stored, it gets back byte for byte."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Any) -> str | None:
+        return None if value is None else value.decode()
+
+    def process_result_value(self, value: str | None, dialect: Any) -> bytes | None:
+        return None if value is None else value.encode()
+
+
+schema = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _text(length: int) -> String:
+    return String(length, collation="C")
+
+
+def _id(start: int = 1) -> Column[int]:
+    return Column("id", BigInteger, Identity(start=start), primary_key=True)
+
+
+users = Table(
+    "users",
+    schema,
+    # 1 is the first admin's (`python -m skep.metadata admin`), whoever comes first.
+    _id(start=2),
+    Column("login", _text(128), nullable=False),
+    Column("password_hash", String(255), nullable=False),
+    Column("role", SmallInteger, nullable=False),
+    Column("status", SmallInteger, nullable=False, server_default=text("0")),
+    Column("login_attempts", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_login", BigInteger),
+    Column("data", JsonText),
+    Column("intro_reviewed", Boolean, nullable=False, server_default=text("false")),
+    Column("all_device_types", Boolean, nullable=False, server_default=text("true")),
+    UniqueConstraint("login"),
+    CheckConstraint("role IN (0, 1)", name="role"),
+    CheckConstraint("status IN (0, 1, 2)", name="status"),
+)
+
+
+def _container(name: str) -> Table:
+    return Table(
+        name,
+        schema,
+        _id(),
+        Column("name", _text(128), nullable=False),
+        Column("description", String(128)),
+        UniqueConstraint("name"),
+        CheckConstraint("name <> ''", name="name"),
+    )
+
+
+networks = _container("networks")
+device_types = _container("device_types")
+
+devices = Table(
+    "devices",
+    schema,
+    Column("id", _text(48), primary_key=True),
+    Column("name", _text(128), nullable=False),
+    Column("data", JsonText),
+    Column("network_id", BigInteger, ForeignKey(networks.c.id, ondelete="CASCADE"), nullable=False),
+    Column("device_type_id", BigInteger, ForeignKey(device_types.c.id, ondelete="CASCADE"), nullable=False),
+    Column("is_blocked", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint("name <> ''", name="name"),
+    # Each carries the id, so that a page of a sorted list is read off the index.
+    Index(None, "name", "id"),
+    Index(None, "network_id", "id"),
+    Index(None, "device_type_id", "id"),
+)
+
+
+def _membership(name: str, other: Table, column: str) -> Table:
+    return Table(
+        name,
+        schema,
+        Column("user_id", BigInteger, ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+        Column(column, BigInteger, ForeignKey(other.c.id, ondelete="CASCADE"), primary_key=True),
+        Index(None, column),
+    )
+
+
+user_network = _membership("user_network", networks, "network_id")
+user_device_type = _membership("user_device_type", device_types, "device_type_id")
+
+configuration = Table(
+    "configuration",
+    schema,
+    Column("name", _text(32), primary_key=True),
+    Column("value", String(128), nullable=False),
+    Column("entity_version", BigInteger, nullable=False, server_default=text("0")),
+)
+
+plugins = Table(
+    "plugins",
+    schema,
+    _id(),
+    Column("name", _text(128), nullable=False),
+    Column("description", String(128)),
+    Column("topic_name", _text(128), nullable=False),
+    Column("filter", String(256), nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("subscription_id", BigInteger),
+    Column("user_id", BigInteger),  # no foreign key: a plugin stays when its owner goes
+    Column("parameters", JsonText),
+    UniqueConstraint("topic_name"),
+    Index(None, "user_id"),
+    Index(None, "name"),
+)
+
+outbox = Table(
+    "outbox",
+    schema,
+    _id(),
+    Column("topic", String(249), nullable=False),
+    Column("key", LargeBinary),
+    Column("payload", LargeBinary, nullable=False),
+)

@@ -1,0 +1,316 @@
+"""Users, their memberships in networks and their device types."""
+
+from __future__ import annotations
+
+import builtins
+import re
+import time
+from typing import Any
+
+from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from skep import access, errors
+from skep.access import Principal
+
+from . import configuration
+from .database import Database, Transaction
+from .lists import fits, like, page, within
+from .rows import ADMIN, CLIENT, LOCKED_OUT, DeviceType, Network, NewUser, User, UserChanges, given, values
+from .tables import device_types, networks, user_device_type, user_network, users
+
+BAD_LOGIN = "Field cannot be empty. The length of login should be from 3 to 128 symbols."
+BAD_LOGIN_SYMBOLS = "Login can only contain letters, digits and the symbols @ . _ -"
+BAD_ROLE = "User role is invalid or empty"
+ADMIN_ONLY = "Admin permissions required for this action"
+NOT_ONESELF = "You can not delete a user or access key that you use to authenticate this request"
+ALL_TYPES = "Cannot assign device type to user with all device types allowed"
+
+_LOGIN = re.compile(r"[\w@.-]+")
+_COLUMNS = [users.c[name] for name in User.__struct_fields__]
+_SORT = {"id": users.c.id, "login": users.c.login}
+
+
+def missing(id: int) -> errors.NotFound:
+    return errors.NotFound(f"User with id = {id} not found")
+
+
+class Users:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, id: int) -> User | None:
+        return await self._one(users.c.id == id) if fits(id) else None
+
+    async def by_login(self, login: str) -> User | None:
+        return await self._one(users.c.login == login.strip()) if "\0" not in login else None
+
+    async def _one(self, condition: Any) -> User | None:
+        row = await self._database.read(Transaction.first, select(*_COLUMNS).where(condition))
+        return None if row is None else User(*row)
+
+    async def rights(self, id: int) -> access.User | None:
+        return (await self.rights_of([id])).get(id)
+
+    async def rights_of(self, ids: builtins.list[int]) -> dict[int, access.User]:
+        """What each user may see as of now; those that exist, by id."""
+        rows = await self._database.read(Transaction.all, _rights([i for i in ids if fits(i)]))
+        return {row.id: _user(row) for row in rows}
+
+    async def list(
+        self,
+        login: str | None = None,
+        login_pattern: str | None = None,
+        role: int | None = None,
+        status: int | None = None,
+        sort_field: str | None = None,
+        descending: bool = False,
+        take: int | None = None,
+        skip: int = 0,
+    ) -> builtins.list[User]:
+        """sort_field: id or login, else BadRequest. `login_pattern` overrides `login`."""
+        query = _filtered(select(*_COLUMNS), login, login_pattern, role, status)
+        query = page(query, _SORT, users.c.id, sort_field, descending, take, skip)
+        return [User(*row) for row in await self._database.read(Transaction.all, query)]
+
+    async def count(
+        self,
+        login: str | None = None,
+        login_pattern: str | None = None,
+        role: int | None = None,
+        status: int | None = None,
+    ) -> int:
+        query = _filtered(select(func.count()).select_from(users), login, login_pattern, role, status)
+        count: int = await self._database.read(Transaction.value, query)
+        return count
+
+    async def insert(self, new: NewUser) -> User:
+        return await self._database.write(_insert, new)
+
+    async def update(self, caller: Principal, id: int, changes: UserChanges) -> User:
+        """Raises NotFound; Forbidden where a client sends login, role or status, or the login is taken."""
+        return await self._database.write(_update, caller, id, changes)
+
+    async def delete(self, caller: Principal, id: int) -> None:
+        """Memberships go with the user; networks, devices and plugins stay. Raises Forbidden for oneself."""
+        await self._database.write(_delete, caller, id)
+
+    async def rehash(self, id: int, old: str, new: str) -> None:
+        """Replace the hash of an unchanged password by a better one, unless the password changed meanwhile."""
+        match = (users.c.id == id) & (users.c.password_hash == old)
+        await self._database.write(Transaction.affected, update(users).where(match).values(password_hash=new))
+
+    async def login_failed(self, id: int) -> int:
+        """Count a failure; gives the failures since the last success.
+
+        Locks the account at configuration `user.login.maxAttempts` where an admin has set that. It is not set by
+        itself (DeviceHive: 10): a lock by count lets anybody lock anybody out.
+        """
+        return await self._database.write(_login_failed, id)
+
+    async def login_succeeded(self, id: int) -> int | None:
+        """Forget the failures, note the time; gives `last_login` in ms."""
+        return await self._database.write(_login_succeeded, id)
+
+    async def networks(self, id: int) -> builtins.list[Network]:
+        """The networks the user is a member of."""
+        query = select(networks).join(user_network).where(user_network.c.user_id == id).order_by(networks.c.id)
+        return [Network(*row) for row in await self._database.read(Transaction.all, query)]
+
+    async def network(self, id: int, network_id: int) -> Network:
+        """Raises NotFound where user, network or membership is missing."""
+        await self._existing(id)
+        found = [n for n in await self.networks(id) if n.id == network_id]
+        if not found:
+            raise errors.NotFound(f"Network with id {network_id} for user with id {id} was not found")
+        return found[0]
+
+    async def device_types(self, id: int) -> builtins.list[DeviceType]:
+        """Assigned types, all that exist where the user has all. Raises NotFound."""
+        query = select(device_types).order_by(device_types.c.id)
+        if not (await self._existing(id)).all_device_types:
+            query = query.join(user_device_type).where(user_device_type.c.user_id == id)
+        return [DeviceType(*row) for row in await self._database.read(Transaction.all, query)]
+
+    async def device_type(self, id: int, device_type_id: int) -> DeviceType:
+        """Raises NotFound where user or type is missing or the type not the user's."""
+        found = [d for d in await self.device_types(id) if d.id == device_type_id]
+        if not found:
+            raise errors.NotFound(f"Device type with id {device_type_id} for user with id {id} not found")
+        return found[0]
+
+    async def _existing(self, id: int) -> User:
+        user = await self.get(id)
+        if user is None:
+            raise missing(id)
+        return user
+
+    async def assign_network(self, id: int, network_id: int) -> None:
+        await self._database.write(_member, id, network_id, True)
+
+    async def unassign_network(self, id: int, network_id: int) -> None:
+        await self._database.write(_member, id, network_id, False)
+
+    async def assign_device_type(self, id: int, device_type_id: int) -> None:
+        """Raises Forbidden where the user has all device types."""
+        await self._database.write(_typed, id, device_type_id, True)
+
+    async def unassign_device_type(self, id: int, device_type_id: int) -> None:
+        await self._database.write(_typed, id, device_type_id, False)
+
+    async def all_device_types(self, id: int, on: bool) -> None:
+        """On: all types, and the assignments are forgotten. Off: none but what is assigned from now on."""
+        await self._database.write(_all_types, id, on)
+
+
+def check_login(login: str) -> str:
+    """The login as stored: trimmed. Raises BadRequest."""
+    login = login.strip()
+    if not 3 <= len(login) <= 128:
+        raise errors.BadRequest(BAD_LOGIN)
+    if _LOGIN.fullmatch(login) is None:
+        raise errors.BadRequest(BAD_LOGIN_SYMBOLS)
+    return login
+
+
+def _check(role: int | None, status: int | None) -> None:
+    if role is not None and role not in (ADMIN, CLIENT):
+        raise errors.BadRequest(BAD_ROLE)
+    if status is not None and status not in (0, 1, 2):
+        raise errors.BadRequest
+
+
+def _rights(ids: list[int]) -> Select[Any]:
+    in_networks = select(func.array_agg(user_network.c.network_id)).where(user_network.c.user_id == users.c.id)
+    in_types = select(func.array_agg(user_device_type.c.device_type_id)).where(user_device_type.c.user_id == users.c.id)
+    return select(
+        users.c.id,
+        users.c.login,
+        users.c.role,
+        users.c.status,
+        in_networks.scalar_subquery().label("networks"),
+        in_types.scalar_subquery().label("device_types"),
+        users.c.all_device_types,
+    ).where(within(users.c.id, ids))
+
+
+def _user(row: Any) -> access.User:
+    return access.User(
+        id=row.id,
+        login=row.login,
+        role=row.role,
+        status=row.status,
+        networks=frozenset(row.networks or ()),
+        device_types=frozenset(row.device_types or ()),
+        all_device_types=row.all_device_types,
+    )
+
+
+def _filtered(
+    query: Select[Any], login: str | None, login_pattern: str | None, role: int | None, status: int | None
+) -> Select[Any]:
+    if login_pattern is not None:
+        query = query.where(like(users.c.login, login_pattern))
+    elif login is not None:
+        query = query.where(users.c.login == login)
+    if role is not None:
+        query = query.where(within(users.c.role, [role] if fits(role) else []))
+    if status is not None:
+        query = query.where(within(users.c.status, [status] if fits(status) else []))
+    return query
+
+
+async def _locked(t: Transaction, id: int) -> User:
+    row = await t.first(select(*_COLUMNS).where(users.c.id == id).with_for_update()) if fits(id) else None
+    if row is None:
+        raise missing(id)
+    return User(*row)
+
+
+async def _insert(t: Transaction, new: NewUser) -> User:
+    login = check_login(new.login)
+    _check(new.role, new.status)
+    columns = {name: getattr(new, name) for name in new.__struct_fields__} | {"login": login}
+    row = await t.first(insert(users).values(columns).returning(*_COLUMNS))
+    assert row is not None
+    t.changed("user", row.id)
+    return User(*row)
+
+
+async def _update(t: Transaction, caller: Principal, id: int, changes: UserChanges) -> User:
+    user = await _locked(t, id)
+    login, role, status = given(changes.login), given(changes.role), given(changes.status)
+    if not caller.is_admin and any(v is not None for v in (login, role, status)):
+        raise errors.Forbidden(ADMIN_ONLY)
+    _check(role, status)
+    columns = values(changes, frozenset({"data"}))
+    if login is not None:
+        columns["login"] = check_login(login)
+    if not columns:
+        return user
+    row = await t.first(update(users).where(users.c.id == id).values(columns).returning(*_COLUMNS))
+    assert row is not None
+    t.changed("user", id)
+    return User(*row)
+
+
+async def _delete(t: Transaction, caller: Principal, id: int) -> None:
+    if id == caller.user_id:
+        raise errors.Forbidden(NOT_ONESELF)
+    if not fits(id) or not await t.affected(delete(users).where(users.c.id == id)):
+        raise missing(id)
+    t.changed("user", id)
+
+
+async def _login_failed(t: Transaction, id: int) -> int:
+    query = update(users).where(users.c.id == id).values(login_attempts=users.c.login_attempts + 1)
+    attempts: int = await t.value(query.returning(users.c.login_attempts)) or 0
+    limit = await configuration.number(t, "user.login.maxAttempts", None)
+    if limit is not None and attempts >= limit:
+        locked = update(users).where(users.c.id == id).values(status=LOCKED_OUT, login_attempts=0)
+        await t.affected(locked)
+        t.changed("user", id)
+    return attempts
+
+
+async def _login_succeeded(t: Transaction, id: int) -> int | None:
+    now = time.time_ns() // 1_000_000
+    every = await configuration.number(t, "user.login.lastTimeout", 1000) or 0
+    user = await _locked(t, id)
+    last = now if user.last_login is None or user.last_login < now - every else user.last_login
+    await t.affected(update(users).where(users.c.id == id).values(login_attempts=0, last_login=last))
+    return last
+
+
+async def _member(t: Transaction, id: int, network_id: int, on: bool) -> None:
+    await _locked(t, id)
+    exists = select(networks.c.id).where(networks.c.id == network_id).with_for_update(read=True, key_share=True)
+    if not fits(network_id) or await t.first(exists) is None:
+        raise errors.NotFound(f"Network with id = {network_id} not found")
+    await _set(t, user_network, {"user_id": id, "network_id": network_id}, on)
+    t.changed("user", id)
+
+
+async def _typed(t: Transaction, id: int, device_type_id: int, on: bool) -> None:
+    user = await _locked(t, id)
+    exists = select(device_types.c.id).where(device_types.c.id == device_type_id)
+    if not fits(device_type_id) or await t.first(exists.with_for_update(read=True, key_share=True)) is None:
+        raise errors.NotFound(f"Device type with id = {device_type_id} not found")
+    if user.all_device_types:
+        raise errors.Forbidden(ALL_TYPES)
+    await _set(t, user_device_type, {"user_id": id, "device_type_id": device_type_id}, on)
+    t.changed("user", id)
+
+
+async def _set(t: Transaction, table: Any, pair: dict[str, int], on: bool) -> None:
+    if on:
+        await t.affected(upsert(table).values(pair).on_conflict_do_nothing())
+    else:
+        await t.affected(delete(table).filter_by(**pair))
+
+
+async def _all_types(t: Transaction, id: int, on: bool) -> None:
+    await _locked(t, id)
+    await t.affected(delete(user_device_type).where(user_device_type.c.user_id == id))
+    await t.affected(update(users).where(users.c.id == id).values(all_device_types=on))
+    t.changed("user", id)
