@@ -7,7 +7,8 @@
 `python -m skep.metadata migrate` and `python -m skep.metadata admin` prepare a database.
 """
 
+from .caches import Caches
 from .metadata import Metadata
-from .outbox import Ask
+from .relay import Relay
 
-__all__ = ["Ask", "Metadata"]
+__all__ = ["Caches", "Metadata", "Relay"]

@@ -99,11 +99,13 @@ class Transaction:
     def call(self, row: outbox.Row) -> None:
         self._calls.append(row)
 
-    async def write_outbox(self) -> None:
+    async def write_outbox(self) -> bool:
+        """Whether there was anything to tell."""
         rows = [outbox.changed(c.entity, c.ids) for c in self.changes] + self._calls
         if rows:
             values = [{"topic": r.topic, "key": r.key, "payload": r.payload} for r in rows]
             await self.connection.execute(insert(tables.outbox).values(values))
+        return bool(rows)
 
 
 class Database:
@@ -122,7 +124,8 @@ class Database:
         self._listeners: list[Committed] = []
 
     def on_commit(self, listener: Committed) -> None:
-        """`listener` gets the changes of each transaction of this process right after its commit."""
+        """`listener` gets the changes of each transaction of this process right after its commit, if it has
+        something to tell (not after, say, a counted login failure)."""
         self._listeners.append(listener)
 
     async def close(self) -> None:
@@ -156,12 +159,12 @@ class Database:
                 async with self._engine.begin() as connection:
                     transaction = Transaction(connection)
                     result = await work(transaction)
-                    await transaction.write_outbox()
+                    told = await transaction.write_outbox()
             except Exception as error:
                 if left and failures.repeatable(error):
                     continue
                 raise
-            for listener in self._listeners:
+            for listener in self._listeners if told else ():
                 listener(transaction.changes)
             return result
         raise AssertionError("the last try returns or raises")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import re
-import secrets
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -46,10 +45,10 @@ _SORT = {
 
 
 class Saved(Struct, frozen=True):
-    """The `$device-add` or `$device-update` on its way: its id, and the correlation its reply will carry to
-    `Ask.reply_to`. The device is saved whether or not the reply comes in time."""
+    """The `$device-add` or `$device-update` on its way. `Relay.handled` waits until it can be read; the device is
+    saved whether or not that is in time."""
 
-    correlation: bytes
+    device_id: str
     notification_id: int
 
 
@@ -106,17 +105,11 @@ class Devices:
         query = query.order_by(devices.c.id).limit(CONTAINER_LIMIT)
         return [Device(*row) for row in await self._database.read(Transaction.all, query)]
 
-    async def save(
-        self, principal: Principal, id: str, changes: DeviceChanges, ask: outbox.Ask | None = None
-    ) -> tuple[Device, bool, Saved]:
+    async def save(self, principal: Principal, id: str, changes: DeviceChanges) -> tuple[Device, bool, Saved]:
         """Create or change a device. Gives the device, whether it is new, and what its notification is known by.
-
-        To wait for the notification make an `Ask` first, wait with its correlation. Raises BadRequest, Forbidden,
-        TooLarge with the API's texts.
-        """
+        Raises BadRequest, Forbidden, TooLarge with the API's texts."""
         check_id(id)
-        ask = ask or outbox.Ask(secrets.token_bytes(16))
-        return await self._database.write(_save, principal, id, changes, ask)
+        return await self._database.write(_save, principal, id, changes)
 
     async def delete(self, id: str) -> bool:
         """False: there was none."""
@@ -155,9 +148,7 @@ def _filtered(
     return query
 
 
-async def _save(
-    t: Transaction, principal: Principal, id: str, changes: DeviceChanges, ask: outbox.Ask
-) -> tuple[Device, bool, Saved]:
+async def _save(t: Transaction, principal: Principal, id: str, changes: DeviceChanges) -> tuple[Device, bool, Saved]:
     # The network before the device: deleting a network locks in this order too.
     network_id = await _network(t, principal, given(changes.network_id))
     device_type_id = await _device_type(t, principal, given(changes.device_type_id))
@@ -173,8 +164,8 @@ async def _save(
         await t.affected(update(devices).where(devices.c.id == id).values(_columns(device)))
     notification_id = outbox.message_id()
     t.changed("device", id)
-    t.call(outbox.device_saved(device, row is None, notification_id, ask))
-    return device, row is None, Saved(ask.correlation, notification_id)
+    t.call(outbox.device_saved(device, row is None, notification_id))
+    return device, row is None, Saved(id, notification_id)
 
 
 async def _network(t: Transaction, principal: Principal, wanted: int | None) -> int:

@@ -13,15 +13,6 @@ from skep.wire import messages, proxy, topics
 from .rows import Device
 
 
-class Ask(Struct, frozen=True):
-    """Where the reply to a device save's notification goes. correlation: 16 random bytes the asker waits with;
-    reply_to: its run's `replies.` topic, "" where nobody waits; deadline: ms."""
-
-    correlation: bytes
-    reply_to: str = ""
-    deadline: int = 0
-
-
 class Row(Struct, frozen=True):
     """A record for the bus."""
 
@@ -34,8 +25,9 @@ def changed(entity: str, ids: list[str]) -> Row:
     return Row(topics.METADATA_CHANGES, None, messages.encode(messages.Changed(entity, ids)))
 
 
-def device_saved(device: Device, created: bool, notification_id: int, ask: Ask) -> Row:
-    """`$device-add` or `$device-update`. Raises TooLarge where the device would not fit a record of the bus."""
+def device_saved(device: Device, created: bool, notification_id: int) -> Row:
+    """`$device-add` or `$device-update`. It is no call that somebody waits for: `Relay.handled` tells a saver when
+    it is done, whichever service published it. Raises TooLarge where the device would not fit a record of the bus."""
     notification = messages.Notification(
         id=notification_id,
         name="$device-add" if created else "$device-update",
@@ -46,7 +38,7 @@ def device_saved(device: Device, created: bool, notification_id: int, ask: Ask) 
         parameters=_view(device),
     )
     body = messages.encode(messages.InsertNotification(notification, repeatable=True))
-    call = messages.Call(ask.correlation, ask.reply_to, ask.deadline, Raw(body))
+    call = messages.Call(secrets.token_bytes(16), "", 0, Raw(body))
     payload = messages.encode(call)
     if len(payload) > proxy.MAX_BODY:
         raise errors.TooLarge
