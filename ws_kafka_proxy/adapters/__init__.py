@@ -1,0 +1,1 @@
+"""Bus engines behind the port `core/engine.py`."""

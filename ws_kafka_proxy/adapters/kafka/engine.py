@@ -1,0 +1,255 @@
+"""The engine port on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import ApiVersionRequest, ListGroupsRequest
+from aiokafka.protocol.commit import OffsetFetchRequest
+
+from skep.wire import topics
+from skep.wire.proxy import Code, Failure, Record, Start
+from ws_kafka_proxy.adapters.kafka.cluster import (
+    EARLIEST,
+    LATEST,
+    REQUEST_TIMEOUT,
+    RETRY,
+    Cluster,
+    TopicRefused,
+    started,
+)
+from ws_kafka_proxy.adapters.kafka.reader import KafkaReader, MemberReader
+from ws_kafka_proxy.adapters.kafka.writer import Call, Result, Writer
+from ws_kafka_proxy.core.partition import place
+
+log = logging.getLogger("ws_kafka_proxy.kafka")
+
+MAX_RECORD = 2 << 20
+"""`max.message.bytes` of our topics: a body of 1 MiB with all that travels beside it."""
+MEASURE = 10.0
+"""Seconds between two measurements of the lag."""
+DESCRIBE_TIMEOUT = 5.0
+STOP_TIMEOUT = 3.0
+
+
+class KafkaEngine:
+    """bootstrap: "host:port,host:port". partitions: of topics that leave it to the proxy's setting. replicas 0: as
+    many as there are brokers, at most 3. security: keyword arguments of aiokafka's client (TLS, SASL)."""
+
+    name = "kafka"
+
+    def __init__(
+        self, bootstrap: str, partitions: int = 8, replicas: int = 0, security: dict[str, Any] | None = None
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._partitions = partitions
+        self._replicas = replicas
+        self._security = security or {}
+        self._cluster = Cluster(self._connect)
+        self._writer = Writer(self._cluster)
+        self._lag: dict[str, int] = {}
+        self._turn = 0
+        self._watch: asyncio.Task[None] | None = None
+
+    def _connect(self) -> AIOKafkaClient:
+        return AIOKafkaClient(
+            bootstrap_servers=self._bootstrap,
+            client_id="skep",
+            request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
+            **self._security,
+        )
+
+    async def start(self) -> None:
+        await self._cluster.start()
+        # From here on our own log tells what is wrong, once, and not each library connection at each try.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        await self._make_topics()
+        self._writer.start()
+        self._watch = asyncio.create_task(self._watch_loop())
+
+    async def stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._writer.stop(STOP_TIMEOUT)
+        await self._cluster.stop()
+
+    # -- appending
+
+    async def append(self, publisher: int, records: list[Record]) -> list[tuple[int, int] | Failure]:
+        call = Call(len(records))
+        self._turn += 1
+        unknown = [i for i, record in enumerate(records) if not self._put(call, i, publisher, record)]
+        if unknown:
+            # Perhaps another proxy has just made it.
+            answered = await self._cluster.refresh()
+            for i in unknown:
+                if not self._put(call, i, publisher, records[i]):
+                    call.settle(i, _unknown(records[i].topic, answered))
+        await call.done
+        results: list[Result] = call.results
+        return results
+
+    def _put(self, call: Call, index: int, publisher: int, record: Record) -> bool:
+        """False: no such topic is known."""
+        count = self.partitions(record.topic)
+        if count is None:
+            return False
+        partition = place(record, count, self._turn)
+        if isinstance(partition, Failure):
+            call.settle(index, partition)
+        else:
+            self._writer.put(call, index, publisher, record, partition)
+        return True
+
+    # -- reading
+
+    async def reader(self, topic: str, group: str | None, member: str, start: Start) -> KafkaReader:
+        if topic not in self._cluster.topics:
+            await self._cluster.refresh()
+        count = len(self._cluster.topics[topic].leaders)
+        client = await started(self._connect)
+        reader: KafkaReader
+        if group is None:
+            reader = KafkaReader(self._cluster, client, topic, start)
+        else:
+            reader = MemberReader(self._cluster, client, topic, start, _group_id(group, topic), member)
+        try:
+            await reader.open(set(range(count)))
+        except BaseException:
+            await reader.close(leave=False)
+            raise
+        return reader
+
+    # -- topics
+
+    def partitions(self, topic: str) -> int | None:
+        known = self._cluster.topics.get(topic)
+        return None if known is None else len(known.leaders)
+
+    async def describe(self, topic: str) -> tuple[str, list[tuple[int, int]]]:
+        if topic not in self._cluster.topics:
+            await self._cluster.refresh()
+        known = self._cluster.topics[topic]
+        count = len(known.leaders)
+        async with asyncio.timeout(DESCRIBE_TIMEOUT):
+            first = await self._cluster.offsets(topic, dict.fromkeys(range(count), EARLIEST))
+            end = await self._cluster.offsets(topic, dict.fromkeys(range(count), LATEST))
+        return known.id, [(first[p], end[p]) for p in range(count)]
+
+    async def create(self, topic: str, partitions: int, retention: int) -> None:
+        """Raises ValueError where Kafka does not take the topic, TimeoutError."""
+        try:
+            await self._create(topic, topics.Durable(partitions, retention))
+        except TopicRefused as error:
+            raise ValueError(str(error)) from error
+
+    async def delete(self, topic: str) -> None:
+        """Raises ValueError, TimeoutError."""
+        try:
+            await self._cluster.delete(topic)
+        except TopicRefused as error:
+            raise ValueError(str(error)) from error
+
+    async def _make_topics(self) -> None:
+        for topic, durable in topics.DURABLE.items():
+            if topic not in self._cluster.topics:
+                await self._create(topic, durable)
+
+    async def _create(self, topic: str, durable: topics.Durable) -> None:
+        replicas = self._replicas or min(3, self._cluster.brokers)
+        config = {
+            # Times that consumers and stores see are the log's, so they rise with the offsets of a partition.
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(MAX_RECORD),
+            "min.insync.replicas": "2" if replicas > 2 else "1",
+        }
+        if durable.compacted:
+            config |= {
+                "cleanup.policy": "compact",
+                # Only closed segments are cleaned: close them soon, and clean when a tenth is superseded.
+                "segment.ms": "60000",
+                "min.cleanable.dirty.ratio": "0.1",
+                "delete.retention.ms": str(topics.HOUR),
+            }
+        else:
+            # Retention removes whole segments: a quarter of it bounds by how much it is late.
+            segment = max(60_000, min(durable.retention // 4, 6 * topics.HOUR))
+            config |= {
+                "cleanup.policy": "delete",
+                "retention.ms": str(durable.retention),
+                "segment.ms": str(segment),
+            }
+        await self._cluster.create(topic, durable.partitions or self._partitions, replicas, config)
+
+    # -- health
+
+    async def healthy(self) -> bool:
+        try:
+            async with asyncio.timeout(1.0):
+                await self._cluster.ask(ApiVersionRequest(), "health")
+        except (KafkaError, TimeoutError):
+            return False
+        return True
+
+    def lag(self) -> dict[str, int]:
+        return self._lag
+
+    async def _watch_loop(self) -> None:
+        """Say when Kafka goes and comes; make our topics where they went; measure the lag."""
+        was = True
+        while True:
+            answers = await self._cluster.refresh()
+            if answers != was:
+                log.warning("Kafka answers again" if answers else "Kafka does not answer")
+            was = answers
+            if answers:
+                try:
+                    await self._make_topics()
+                    async with asyncio.timeout(REQUEST_TIMEOUT):
+                        self._lag = await self._measure()
+                except (KafkaError, TimeoutError, TopicRefused) as error:
+                    log.debug("lag not measured: %r", error)
+            await asyncio.sleep(MEASURE if answers else 10 * RETRY)
+
+    async def _measure(self) -> dict[str, int]:
+        client = self._cluster.client
+        lag: dict[str, int] = {}
+        ends: dict[str, dict[int, int]] = {}
+        for broker in client.cluster.brokers():
+            listed = await client.send(broker.nodeId, ListGroupsRequest(), group="lag")
+            for group, _type in listed.groups:
+                topic = group.partition("/")[2]
+                count = self.partitions(topic)
+                if count is None:
+                    continue
+                if topic not in ends:
+                    ends[topic] = await self._cluster.offsets(topic, dict.fromkeys(range(count), LATEST))
+                lag[group] = await self._lag_of(group, topic, ends[topic])
+        return lag
+
+    async def _lag_of(self, group: str, topic: str, ends: dict[int, int]) -> int:
+        client = self._cluster.client
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        response = await client.send(node, OffsetFetchRequest(group, [(topic, list(ends))]), group="lag")
+        return sum(
+            max(0, ends[partition] - offset)
+            for _, rows in response.topics
+            for partition, offset, _, code in rows
+            if not code and offset >= 0
+        )
+
+
+def _group_id(group: str, topic: str) -> str:
+    """A group of the bus is a group of Kafka for each topic. No name of ours has a slash."""
+    return f"{group}/{topic}"
+
+
+def _unknown(topic: str, answered: bool) -> Failure:
+    if answered:
+        return Failure(Code.NO_TOPIC, f"no topic {topic}")
+    return Failure(Code.UNAVAILABLE, f"Kafka does not answer, and topic {topic} is not known")
