@@ -53,7 +53,7 @@ class Member:
                 java.program(), *options, *(f"-D{name}={value}" for name, value in settings.items()),
                 "-cp", f"{java.jars()}/*", "com.hazelcast.core.server.HazelcastMemberStarter",
             ],
-            environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            environment=lambda: {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             ready=self.ready,
             start_seconds=60,
         )  # fmt: skip

@@ -80,7 +80,8 @@ def _fetch(folder: Path) -> None:
 
 def _wrong(folder: Path) -> str:
     """What of the folder is not as the sums say; empty if all is."""
-    wanted = dict(reversed(line.split()) for line in (HERE / "sha256sums").read_text().splitlines())
+    lines = (line.split() for line in (HERE / "sha256sums").read_text().splitlines())
+    wanted = {name: digest for digest, name in lines}
     there = {path.name: path for path in folder.glob("*.jar")}
     if missing := wanted.keys() - there.keys():
         return f"{min(missing)} is missing"

@@ -33,7 +33,7 @@ class Broker:
         return process.Spec(
             name="kafka",
             command=[*self._java(f"-Xmx{self.heap}"), "kafka.Kafka", str(self._properties)],
-            environment=_environment(),
+            environment=_environment,
             ready=self.ready,
             prepare=self._prepare,
             start_seconds=90,

@@ -62,7 +62,7 @@ class Server:
         return process.Spec(
             name="postgres",
             command=[str(self.binaries / "postgres"), "-D", str(self.data), *settings],
-            environment=_environment(),
+            environment=_environment,
             ready=self.ready,
             account=self.account,
             stop=signal.SIGINT,

@@ -29,11 +29,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Spec:
-    """What it takes to run one process: `ready` is asked now and then, `stop` is the signal for an orderly end."""
+    """What it takes to run one process.
+
+    environment: asked at each start. ready: asked now and then. stop: the signal for an orderly end.
+    """
 
     name: str
     command: list[str]
-    environment: Mapping[str, str]
+    environment: Callable[[], Mapping[str, str]]
     ready: Callable[[], bool]
     folder: str = "/"
     account: Account | None = None
@@ -54,7 +57,7 @@ def spawn(spec: Spec, output: int | None = subprocess.DEVNULL) -> subprocess.Pop
     try:
         return subprocess.Popen(
             spec.command,
-            env=dict(spec.environment),
+            env=dict(spec.environment()),
             cwd=spec.folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -70,13 +73,13 @@ def spawn(spec: Spec, output: int | None = subprocess.DEVNULL) -> subprocess.Pop
 
 
 def run(
-    command: list[str], environment: Mapping[str, str], account: Account | None = None
+    command: list[str], environment: Mapping[str, str], account: Account | None = None, folder: str = "/"
 ) -> "subprocess.CompletedProcess[str]":
     """Run it to its end as that user; output and exit code are the caller's to judge."""
     return subprocess.run(
         command,
         env=dict(environment),
-        cwd="/",
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

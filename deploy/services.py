@@ -1,0 +1,82 @@
+"""The services as processes: what each is called, its environment, and when it counts as ready."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.folder import Folder
+from deploy.options import ROOT, Options
+from deploy.process import Spec
+
+LOCAL = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Where the services find what they keep their data in."""
+
+    database_url: str
+    kafka_bootstrap: str = ""
+    hazelcast_members: str = ""
+
+
+def environment(options: Options, engines: Engines, secrets: Mapping[str, str]) -> dict[str, str]:
+    """What all services get on top of the launcher's own environment."""
+    settings = {
+        "SKEP_PROFILE": options.profile,
+        "DATABASE_URL": engines.database_url,
+        "HOST": LOCAL,
+        "BUS_URLS": f"ws://{LOCAL}:{options.proxy_port}",
+        "BUS_ENGINE": "kafka" if options.is_full else "postgres",
+        "MESSAGE_STORE": "hazelcast" if options.is_full else "postgres",
+        "MESSAGE_TTL": str(options.message_ttl),
+        "FRONTEND_PORT": str(options.frontend_port),
+        "AUTH_PORT": str(options.auth_port),
+        "PROXY_PORT": str(options.proxy_port),
+        "PROXY_PLUGIN_PORT": str(options.proxy_plugin_port),
+        "PLUGIN_MANAGER_PORT": str(options.plugin_manager_port),
+        **secrets,
+    }
+    if options.is_full:
+        settings["KAFKA_BOOTSTRAP"] = engines.kafka_bootstrap
+        settings["HAZELCAST_MEMBERS"] = engines.hazelcast_members
+        settings["HAZELCAST_CLUSTER"] = options.hazelcast_cluster
+    return settings
+
+
+def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> list[Spec]:
+    """In the order of their start; the proxy, which all others connect to, first. Rooms that are empty are left out."""
+    edge = {"HOST": options.host}
+    wanted: list[tuple[str, str, dict[str, str]]] = [
+        ("proxy", "ws_kafka_proxy", {"PROXY_ROLE": "core"}),
+        ("proxy-plugins", "ws_kafka_proxy", {"PROXY_ROLE": "plugin", **edge}),
+        *((backend_name(number), "backend", {}) for number in range(1, options.backends + 1)),
+        ("auth", "auth", edge),
+        ("plugin-manager", "plugin_manager", edge),
+        ("frontend", "frontend", edge),
+    ]
+    return [_spec(name, package, {**inherited, **own}, folder) for name, package, own in wanted if _runs(package)]
+
+
+def backend_name(number: int) -> str:
+    return "backend" if number == 1 else f"backend-{number}"
+
+
+def _runs(package: str) -> bool:
+    return importlib.util.find_spec(f"{package}.__main__") is not None
+
+
+def _spec(name: str, package: str, settings: Mapping[str, str], folder: Folder) -> Spec:
+    ready = folder.ready(name)
+    instance = name if name[-1].isdigit() else f"{name}-1"
+    environment = {**settings, "INSTANCE": instance, "READY_FILE": str(ready)}
+    return Spec(
+        name=name,
+        command=[sys.executable, "-m", package],
+        environment=lambda: {**environment, **folder.settings(name)},
+        ready=ready.exists,
+        folder=str(ROOT),
+    )

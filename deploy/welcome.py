@@ -1,0 +1,55 @@
+"""What the person at the terminal sees once everything runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from deploy.folder import Folder
+from deploy.options import Options
+
+LOGIN = "dhadmin"
+SAMPLE_DEVICE = "e50d6085-2aba-48e9-b1c3-73c673e414be"
+"""Comes with a new database."""
+ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to find what listens everywhere
+
+
+def lines(options: Options, folder: Folder, password: str) -> list[str]:
+    """password: the admin's, "" if it is none that we know."""
+    host = ANY.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)
+    rest = f"http://{host}:{options.frontend_port}/api/rest"
+    auth = f"http://{host}:{options.auth_port}/auth/rest"
+    shown = [
+        "",
+        f"Skep is ready. Engines: {options.engines}; data, logs and secrets: {folder.path}",
+        "",
+        f"  REST              {rest}",
+        f"  WebSocket         ws://{host}:{options.frontend_port}/api/websocket",
+        f"  logins, tokens    {auth}",
+        f"  bus for services  ws://127.0.0.1:{options.proxy_port}",
+        f"  bus for plugins   ws://{host}:{options.proxy_plugin_port}",
+        "",
+        f"  login             {LOGIN}",
+        f"  password          {password or '(the one you gave it)'}",
+    ]
+    if not options.is_production:
+        shown += [f"  {name.upper():<18}{value} (made just now)" for name, value in _new_secrets(folder)]
+    shown += ["", "Try in another terminal:", "", *(f"  {line}" for line in commands(rest, auth, password)), ""]
+    return [*shown, "Ctrl-C stops everything."]
+
+
+def commands(rest: str, auth: str, password: str) -> list[str]:
+    """Log in; send a notification."""
+    login = shlex.quote(json.dumps({"login": LOGIN, "password": password or "PASSWORD"}))
+    notification = shlex.quote(json.dumps({"notification": "hello", "parameters": {"celsius": 21.5}}))
+    kind = "-H 'Content-Type: application/json'"
+    target = f"{rest}/device/{SAMPLE_DEVICE}/notification"
+    pick = r"""sed 's/.*"accessToken" *: *"\([^"]*\)".*/\1/'"""
+    return [
+        f"TOKEN=$(curl -s {auth}/token {kind} -d {login} | {pick})",
+        f'curl -s {target} -H "Authorization: Bearer $TOKEN" {kind} -d {notification}',
+    ]
+
+
+def _new_secrets(folder: Folder) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in folder.secrets_made.items() if name != "postgres_password"]
