@@ -5,6 +5,7 @@ Positions are next offsets. An engine knows nothing of sockets, sessions or shor
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from skep.wire.proxy import Assigned, Delivered, Failure, Gap, Record, Revoked, Start
@@ -16,6 +17,10 @@ class EngineLost(Exception):
 
 class Fenced(Exception):
     """A newer member with the same name took this reader's place. The reader is of no more use."""
+
+
+class TopicDeleted(Exception):
+    """The topic is gone, and with it the reader."""
 
 
 class Chunk(NamedTuple):
@@ -37,8 +42,11 @@ class Reader(Protocol):
     """
 
     async def read(self, records: int, size: int) -> list[ReaderEvent]:
-        """What comes next, at most about `records` and `size` bytes (one record always fits). Waits until there
-        is something. Cancelling loses nothing. Raises Fenced; retries by itself while the engine is away."""
+        """What comes next, at most about `records` and `size` bytes (one record always fits; with `records` 0
+        nothing but Assigned, Revoked and Gap). Waits until there is something. Cancelling loses nothing.
+
+        Raises Fenced, TopicDeleted, and EngineLost where the log behind the topic was replaced; retries by itself
+        while the engine is away."""
 
     def commit(self, partition: int, offset: int, state: bytes) -> None:
         """Remember the group's position; written soon, in order, newest only. Ignored for partitions that are
@@ -58,11 +66,13 @@ class Engine(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def append(self, publisher: int, records: list[Record]) -> list[tuple[int, int] | Failure]:
+    def append(self, publisher: int, records: list[Record]) -> Awaitable[list[tuple[int, int] | Failure]]:
         """Append in order; one (partition, offset) or final refusal for each record.
 
         Calls may overlap: the order of calls is the order in each partition. Records of all calls of one loop turn
-        are written together. Raises EngineLost where it can't tell; then every later call waits for the engine."""
+        are written together. Raises EngineLost where it can't tell; so do calls that were made before the callers
+        of the failed ones could hear of it (one loop turn), or theirs would overtake what is sent again. Every later
+        call waits for the engine."""
 
     async def reader(self, topic: str, group: str | None, member: str, start: Start) -> Reader:
         """Subscribe. `member` is the service's instance name. In effect when it returns: a record appended later is
@@ -82,4 +92,4 @@ class Engine(Protocol):
         """Whether the engine answers, within a second."""
 
     def lag(self) -> dict[str, int]:
-        """"group/topic" -> records not yet acknowledged, as last measured."""
+        """ "group/topic" -> records not yet acknowledged, as last measured."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL log: `engine.PostgresLog`, set by `options.Options`."""

@@ -1,0 +1,1 @@
+"""The WebSocket edge: listener, service dialect, JSON dialect."""

@@ -1,0 +1,125 @@
+"""What the proxy is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from websockets.asyncio.server import ServerConnection
+
+from skep.run import App
+from ws_kafka_proxy.adapters.postgres.engine import PostgresLog
+from ws_kafka_proxy.adapters.postgres.options import Options as LogOptions
+from ws_kafka_proxy.api import server
+from ws_kafka_proxy.api.service import ServiceSocket
+from ws_kafka_proxy.core import session, streams
+from ws_kafka_proxy.core.engine import Engine
+from ws_kafka_proxy.settings import Settings
+
+TICK = 0.1
+"""Seconds between looks at short-lived topics that are full or unread."""
+
+
+def make(settings: Settings) -> App:
+    return Core(settings)
+
+
+def steady_clock() -> Callable[[], int]:
+    """Milliseconds since the epoch that never go back, whatever is done to the system's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: int((time.monotonic() + offset) * 1000)
+
+
+class Core:
+    """The bus for services. The listener opens once the engine is there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = steady_clock()
+        self._engine = self._make_engine()
+        self._streams = streams.Streams(
+            streams.Limits(
+                records=settings.stream_records,
+                bytes=settings.stream_bytes,
+                hold=round(settings.hold * 1000),
+                full_after=round(settings.full_after * 1000),
+            ),
+            self._clock(),
+        )
+        self._about = session.About(secrets.token_hex(8), self._clock(), self._engine.name)
+        self.listener = server.Listener(
+            server.Options(settings.host, settings.port, settings.ping_interval, settings.ping_timeout),
+            self._health,
+            settings.bus_secret,
+            self._serve_service,
+            None,
+            self._clock,
+        )
+        self._sockets: set[ServiceSocket] = set()
+        self._ticking: asyncio.Task[None] | None = None
+
+    def _make_engine(self) -> Engine:
+        settings = self._settings
+        options = LogOptions(
+            partitions=settings.partitions,
+            session_timeout=settings.session_timeout,
+            deadline=settings.log_deadline,
+            limit=settings.log_limit,
+            leaf=settings.log_leaf,
+            upkeep=settings.log_upkeep,
+            tombstones=settings.tombstones,
+        )
+        url = settings.log_database_url or settings.database_url
+        return PostgresLog(url, options, self._clock, self._standby)
+
+    async def start(self) -> None:
+        await self._engine.start()
+        # The hold counts from when clients can connect, not from when we began to wait for the engine.
+        self._streams.begin(self._clock())
+        self._ticking = asyncio.create_task(self._tick())
+        await self.listener.start()
+
+    async def stop(self) -> None:
+        await self.listener.stop()
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticking
+        await self._engine.stop()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._streams.tick(self._clock())
+
+    def _standby(self, waiting: bool) -> None:
+        """Another proxy writes the log: our clients belong there."""
+        self.listener.accepting = not waiting
+        if waiting:
+            for socket in list(self._sockets):
+                socket.finish(session.TRY_AGAIN, "another proxy is the writer")
+
+    async def _serve_service(self, connection: ServerConnection) -> None:
+        identity = self.listener.identify(connection.request)
+        socket = ServiceSocket(
+            connection, identity, self._about, self._engine, self._streams, session.Limits(), self._clock
+        )
+        self._sockets.add(socket)
+        try:
+            await socket.run()
+        finally:
+            self._sockets.discard(socket)
+
+    async def _health(self) -> tuple[bool, object]:
+        well = await self._engine.healthy()
+        report = {
+            "status": "ok" if well else "unavailable",
+            "engine": self._engine.name,
+            "uptime": self._clock() - self._about.started,
+            "sockets": len(self._sockets),
+            "lag": self._engine.lag(),
+        }
+        return well, report
