@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -12,9 +11,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from skep import logs
 from ws_kafka_proxy.adapters.kafka import protocol
 
-log = logging.getLogger("ws_kafka_proxy.kafka")
+log = logs.get("bus.kafka")
 
 LATEST, EARLIEST = -1, -2
 REQUEST_TIMEOUT = 10.0

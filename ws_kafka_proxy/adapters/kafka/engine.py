@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest, ListGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 
+from skep import logs
 from skep.wire import topics
 from skep.wire.proxy import Code, Failure, Record, Start
 from ws_kafka_proxy.adapters.kafka.cluster import (
@@ -24,9 +25,10 @@ from ws_kafka_proxy.adapters.kafka.cluster import (
 )
 from ws_kafka_proxy.adapters.kafka.reader import KafkaReader, MemberReader
 from ws_kafka_proxy.adapters.kafka.writer import Call, Result, Writer
+from ws_kafka_proxy.core.engine import EngineLost
 from ws_kafka_proxy.core.partition import place
 
-log = logging.getLogger("ws_kafka_proxy.kafka")
+log = logs.get("bus.kafka")
 
 MAX_RECORD = 2 << 20
 """`max.message.bytes` of our topics: a body of 1 MiB with all that travels beside it."""
@@ -53,7 +55,7 @@ class KafkaEngine:
         self._writer = Writer(self._cluster)
         self._lag: dict[str, int] = {}
         self._turn = 0
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def _connect(self) -> AIOKafkaClient:
         return AIOKafkaClient(
@@ -69,30 +71,34 @@ class KafkaEngine:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         await self._make_topics()
         self._writer.start()
-        self._watch = asyncio.create_task(self._watch_loop())
+        self._tasks.add(asyncio.create_task(self._watch_loop()))
 
     async def stop(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._writer.stop(STOP_TIMEOUT)
         await self._cluster.stop()
 
     # -- appending
 
-    async def append(self, publisher: int, records: list[Record]) -> list[tuple[int, int] | Failure]:
+    def append(self, publisher: int, records: list[Record]) -> asyncio.Future[list[Result]]:
         call = Call(len(records))
         self._turn += 1
         unknown = [i for i, record in enumerate(records) if not self._put(call, i, publisher, record)]
         if unknown:
-            # Perhaps another proxy has just made it.
-            answered = await self._cluster.refresh()
-            for i in unknown:
-                if not self._put(call, i, publisher, records[i]):
-                    call.settle(i, _unknown(records[i].topic, answered))
-        await call.done
-        results: list[Result] = call.results
-        return results
+            task = asyncio.create_task(self._append_unknown(call, publisher, records, unknown))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return call.done
+
+    async def _append_unknown(self, call: Call, publisher: int, records: list[Record], unknown: list[int]) -> None:
+        """To topics that perhaps another proxy has just made."""
+        answered = await self._cluster.refresh()
+        for i in unknown:
+            if not self._put(call, i, publisher, records[i]):
+                call.settle(i, _unknown(records[i].topic, answered))
 
     def _put(self, call: Call, index: int, publisher: int, record: Record) -> bool:
         """False: no such topic is known."""
@@ -136,24 +142,27 @@ class KafkaEngine:
             await self._cluster.refresh()
         known = self._cluster.topics[topic]
         count = len(known.leaders)
-        async with asyncio.timeout(DESCRIBE_TIMEOUT):
-            first = await self._cluster.offsets(topic, dict.fromkeys(range(count), EARLIEST))
-            end = await self._cluster.offsets(topic, dict.fromkeys(range(count), LATEST))
+        try:
+            async with asyncio.timeout(DESCRIBE_TIMEOUT):
+                first = await self._cluster.offsets(topic, dict.fromkeys(range(count), EARLIEST))
+                end = await self._cluster.offsets(topic, dict.fromkeys(range(count), LATEST))
+        except TimeoutError as error:
+            raise EngineLost(f"Kafka does not answer for {topic}") from error
         return known.id, [(first[p], end[p]) for p in range(count)]
 
     async def create(self, topic: str, partitions: int, retention: int) -> None:
-        """Raises ValueError where Kafka does not take the topic, TimeoutError."""
+        """Raises EngineLost, also where Kafka's policies don't take the topic."""
         try:
             await self._create(topic, topics.Durable(partitions, retention))
-        except TopicRefused as error:
-            raise ValueError(str(error)) from error
+        except (TopicRefused, TimeoutError) as error:
+            raise EngineLost(f"topic {topic} was not made: {error}") from error
 
     async def delete(self, topic: str) -> None:
-        """Raises ValueError, TimeoutError."""
+        """Raises EngineLost."""
         try:
             await self._cluster.delete(topic)
-        except TopicRefused as error:
-            raise ValueError(str(error)) from error
+        except (TopicRefused, TimeoutError) as error:
+            raise EngineLost(f"topic {topic} was not deleted: {error}") from error
 
     async def _make_topics(self) -> None:
         for topic, durable in topics.DURABLE.items():

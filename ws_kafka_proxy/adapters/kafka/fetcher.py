@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +11,13 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
+from skep import logs
 from skep.wire.proxy import Delivered, Gap
 from ws_kafka_proxy.adapters.kafka import protocol, records
 from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, RETRY, Cluster
-from ws_kafka_proxy.core.engine import Chunk, ReaderEvent
+from ws_kafka_proxy.core.engine import Chunk, EngineLost, ReaderEvent, TopicDeleted
 
-log = logging.getLogger("ws_kafka_proxy.kafka")
+log = logs.get("bus.kafka")
 
 FETCH = "fetch"
 MAX_WAIT = 300
@@ -35,7 +35,7 @@ def size_of(record: Delivered) -> int:
 class Fetcher:
     """Partitions are added and removed at any time; `take` gives what came, in order.
 
-    `fail` is called with KeyError when the topic is gone.
+    `fail` is called with TopicDeleted when the topic is gone, with EngineLost when another one has its name.
     """
 
     def __init__(self, cluster: Cluster, client: AIOKafkaClient, topic: str, fail: Callable[[Exception], None]) -> None:
@@ -110,7 +110,10 @@ class Fetcher:
         leaders = self._leaders()
         if leaders is None:
             self._positions.clear()
-            self._fail(KeyError(self._topic))
+            if self._topic in self._cluster.topics:
+                self._fail(EngineLost(f"the log of {self._topic} was replaced"))
+            else:
+                self._fail(TopicDeleted(f"topic {self._topic} was deleted"))
             return
         for node in {leaders[p] for p in self._positions}:
             task = self._tasks.get(node)

@@ -9,7 +9,6 @@ because the group may have given it to others.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Any, Protocol
 
@@ -20,12 +19,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 
+from skep import logs
 from ws_kafka_proxy.adapters.kafka import protocol
 from ws_kafka_proxy.adapters.kafka.cluster import RETRY, Cluster
 from ws_kafka_proxy.core.assignment import Claim, assign
-from ws_kafka_proxy.core.engine import Fenced
+from ws_kafka_proxy.core.engine import Fenced, TopicDeleted
 
-log = logging.getLogger("ws_kafka_proxy.kafka")
+log = logs.get("bus.kafka")
 
 SESSION = 2.0
 HEARTBEAT = 0.5
@@ -47,7 +47,7 @@ class Owner(Protocol):
         """These are not ours any more; the group waits until this returns."""
 
     def failed(self, error: Exception) -> None:
-        """The membership has ended: Fenced, or KeyError for a topic that is gone."""
+        """The membership has ended: Fenced or TopicDeleted."""
 
 
 class Rejoin(Exception):
@@ -98,9 +98,12 @@ class Member:
         try:
             while True:
                 await self._live()
-        except (Fenced, KeyError) as error:
+        except Fenced as error:
             await self._forget()
             self._owner.failed(error)
+        except KeyError:
+            await self._forget()
+            self._owner.failed(TopicDeleted(f"topic {self._topic} was deleted"))
 
     async def _live(self) -> None:
         """From joining until something is wrong."""

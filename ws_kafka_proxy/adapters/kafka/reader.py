@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-import logging
 from base64 import b64decode, b64encode
 
 from aiokafka.client import AIOKafkaClient
 
+from skep import logs
 from skep.wire.proxy import Assigned, Gap, Revoked, Start
 from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, RETRY, Cluster
 from ws_kafka_proxy.adapters.kafka.fetcher import Fetcher
 from ws_kafka_proxy.adapters.kafka.member import Member
-from ws_kafka_proxy.core.engine import Fenced, ReaderEvent
+from ws_kafka_proxy.core.engine import Fenced, ReaderEvent, TopicDeleted
 
-log = logging.getLogger("ws_kafka_proxy.kafka")
+log = logs.get("bus.kafka")
 
 COMMIT_PAUSE = 0.02
 """Between two commits of one reader, seconds: positions of that time are written together."""
@@ -42,10 +42,10 @@ class KafkaReader:
         await self.begin(partitions, {})
 
     async def read(self, records: int, size: int) -> list[ReaderEvent]:
-        while self._fetcher.empty:
-            if self._error is not None:
-                raise self._error
+        while self._error is None and self._fetcher.empty:
             await self._fetcher.wait()
+        if self._error is not None:
+            raise self._error
         return self._fetcher.take(records, size)
 
     def commit(self, partition: int, offset: int, state: bytes) -> None:
@@ -103,6 +103,7 @@ class MemberReader(KafkaReader):
         super().__init__(cluster, client, topic, start)
         self._member = Member(cluster, client, group, instance, topic, self)
         self._announced: set[int] = set()
+        self._positions: dict[int, int] = {}
         self._pending: dict[int, tuple[int, str]] = {}
         self._commit = asyncio.Event()
         self._committer: asyncio.Task[None] | None = None
@@ -113,8 +114,8 @@ class MemberReader(KafkaReader):
         self._member.start()
         self._committer = asyncio.create_task(self._commit_loop())
         await self._joined.wait()
-        if isinstance(self._error, KeyError):
-            raise self._error
+        if isinstance(self._error, TopicDeleted):
+            raise KeyError(self._topic)
 
     async def close(self, leave: bool) -> None:
         if self._committer is not None:
@@ -125,7 +126,8 @@ class MemberReader(KafkaReader):
         await super().close(leave)
 
     def commit(self, partition: int, offset: int, state: bytes) -> None:
-        if partition in self._announced:
+        if partition in self._announced and offset >= self._positions[partition]:
+            self._positions[partition] = offset
             self._pending[partition] = (offset, b64encode(state[:MAX_STATE]).decode())
             self._commit.set()
 
@@ -142,10 +144,11 @@ class MemberReader(KafkaReader):
         committed = {p: (o, _state(m)) for p, (o, m) in (await self._member.committed(partitions)).items()}
         try:
             begun = await self.begin(partitions, committed)
-        except KeyError as error:
-            self.failed(error)
+        except KeyError:
+            self.failed(TopicDeleted(f"topic {self._topic} was deleted"))
             return
         self._announced |= partitions
+        self._positions |= begun
         for partition in partitions - committed.keys():
             # So that records which come while nobody reads are not skipped by a later "latest".
             self.commit(partition, begun[partition], b"")

@@ -10,7 +10,6 @@ with another producer id.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from time import time
@@ -21,12 +20,13 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from skep import logs
 from skep.wire.proxy import Code, Failure, Record
 from ws_kafka_proxy.adapters.kafka import protocol, records
 from ws_kafka_proxy.adapters.kafka.cluster import RETRY, Cluster
 from ws_kafka_proxy.core.engine import EngineLost
 
-log = logging.getLogger("ws_kafka_proxy.kafka")
+log = logs.get("bus.kafka")
 
 BATCH_BYTES = 1 << 20
 MAX_WAITING = 128 << 20
@@ -34,6 +34,8 @@ MAX_WAITING = 128 << 20
 PRODUCE = "produce"
 BROKER_TIMEOUT = 5_000
 """The leader's wait for its replicas, ms."""
+HEARD = 3
+"""Loop turns after which every caller has heard that its call is lost, and has dropped its publisher."""
 REFUSALS = {
     protocol.MESSAGE_TOO_LARGE: Code.TOO_LARGE,
     protocol.RECORD_LIST_TOO_LARGE: Code.TOO_LARGE,
@@ -47,22 +49,22 @@ Result = tuple[int, int] | Failure
 
 
 class Call:
-    """One `append`: done when every record has its result."""
+    """One `append`: `done` gives the results when every record has one."""
 
     __slots__ = ("done", "missing", "results")
 
     def __init__(self, count: int) -> None:
         self.results: list[Result] = [(-1, -1)] * count
         self.missing = count
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         if not count:
-            self.done.set_result(None)
+            self.done.set_result(self.results)
 
     def settle(self, index: int, result: Result) -> None:
         self.results[index] = result
         self.missing -= 1
         if not self.missing and not self.done.done():
-            self.done.set_result(None)
+            self.done.set_result(self.results)
 
     def lose(self, error: EngineLost) -> None:
         if not self.done.done():
@@ -111,6 +113,7 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        self._lost: EngineLost | None = None
 
     def start(self) -> None:
         self._spawn_producer()
@@ -128,6 +131,9 @@ class Writer:
 
     def put(self, call: Call, index: int, publisher: int, record: Record, partition: int) -> None:
         """Append to a partition of a known topic. The order of calls is the order in the partition."""
+        if self._lost is not None:
+            call.lose(self._lost)
+            return
         size = len(record.payload or b"") + len(record.key or b"") + records.OVERHEAD
         if self._size + size > MAX_WAITING:
             call.settle(index, Failure(Code.UNAVAILABLE, "Kafka is away or slow and too much waits for it"))
@@ -278,7 +284,7 @@ class Writer:
 
     def _lose(self, reason: str, again: bool = True) -> None:
         """Nobody can tell what was written. All that waits must go too: its publishers send it again, in order,
-        and an older record may not come between."""
+        and nothing that they gave before they could hear of it may come first."""
         log.error("the outcome of writes is unknown, all publishers are dropped: %s", reason)
         error = EngineLost(reason)
         for lane in self._active:
@@ -291,8 +297,16 @@ class Writer:
         self._size = 0
         self._producer = None
         self._idle.set()
+        self._lost = error
+        asyncio.get_running_loop().call_soon(self._forgive, HEARD)
         if again:
             self._spawn_producer()
+
+    def _forgive(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._forgive, turns - 1)
+        else:
+            self._lost = None
 
     def _spawn_producer(self) -> None:
         self._spawn(self._new_producer())
