@@ -26,13 +26,13 @@ async def create(database: Database, password: str) -> bool:
 
 async def _create(t: Transaction, password_hash: str) -> bool:
     new = upsert(users).values(id=1, login=LOGIN, password_hash=password_hash, role=ADMIN, status=ACTIVE)
-    if not await t.affected(new.on_conflict_do_nothing()):
+    if await t.first(new.on_conflict_do_nothing().returning(users.c.id)) is None:
         return False
     for table, column, other in (
         (user_network, "network_id", networks),
         (user_device_type, "device_type_id", device_types),
     ):
         first = select(literal(1), other.c.id).where(other.c.id == 1)
-        await t.affected(insert(table).from_select(["user_id", column], first))
+        await t.run(insert(table).from_select(["user_id", column], first))
     t.changed("user", 1)
     return True

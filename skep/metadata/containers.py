@@ -127,7 +127,7 @@ class Containers(Generic[C]):
             raise errors.BadRequest(await self._refusal(t, scope, id))
         members = select(self.members.c.user_id).where(self.member_column == id).limit(TOLD + 1)
         users = [row.user_id for row in await t.all(members)]
-        await t.affected(delete(self.table).where(self.table.c.id == id))
+        await t.run(delete(self.table).where(self.table.c.id == id))
         t.changed(self.entity, id)
         for entity, ids in (("device", inside), ("user", users)):
             if ids:

@@ -89,7 +89,11 @@ class Transaction:
     async def value(self, statement: Executable) -> Any:
         return (await self.connection.execute(statement)).scalar()
 
+    async def run(self, statement: Executable) -> None:
+        await self.connection.execute(statement)
+
     async def affected(self, statement: Executable) -> int:
+        """Rows of an update or a delete; SQLAlchemy does not count those of an insert."""
         return (await self.connection.execute(statement)).rowcount
 
     def changed(self, entity: str, *ids: object) -> None:

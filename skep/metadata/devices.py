@@ -156,12 +156,14 @@ async def _save(t: Transaction, principal: Principal, id: str, changes: DeviceCh
     row = await t.first(query) if len(id) <= 48 else None
     if row is None:
         device = _new(id, changes, network_id, device_type_id)
-        inserted = await t.affected(upsert(devices).values(_columns(device)).on_conflict_do_nothing())
-        if not inserted:  # somebody else's save came first: this one is an update of it
+        insert = upsert(devices).values(_columns(device)).on_conflict_do_nothing()
+        if (
+            await t.first(insert.returning(devices.c.id)) is None
+        ):  # somebody else's save came first: this one is an update of it
             raise failures.Again
     else:
         device = _changed(Device(*row), principal, changes)
-        await t.affected(update(devices).where(devices.c.id == id).values(_columns(device)))
+        await t.run(update(devices).where(devices.c.id == id).values(_columns(device)))
     notification_id = outbox.message_id()
     t.changed("device", id)
     t.call(outbox.device_saved(device, row is None, notification_id))

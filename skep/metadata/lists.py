@@ -25,8 +25,9 @@ def within(column: ColumnElement[int], ids: Iterable[int] | None) -> ColumnEleme
 
 
 def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    """SQL LIKE, case-sensitive, with the server's escape character (backslash)."""
-    if len(pattern) > MAX_PATTERN:
+    """SQL LIKE, case-sensitive, with the server's escape character (backslash). Raises BadRequest."""
+    escapes = len(pattern) - len(pattern.rstrip("\\"))
+    if len(pattern) > MAX_PATTERN or escapes % 2:  # the server refuses a dangling escape only where rows come near it
         raise errors.BadRequest
     return column.like(pattern)
 

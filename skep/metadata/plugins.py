@@ -135,6 +135,6 @@ async def _update(t: Transaction, scope: Principal, topic_name: str, changes: Pl
 
 async def _delete(t: Transaction, scope: Principal, topic_name: str) -> Plugin:
     plugin = await _owned(t, scope, topic_name)
-    await t.affected(delete(plugins).where(plugins.c.id == plugin.id))
+    await t.run(delete(plugins).where(plugins.c.id == plugin.id))
     t.changed("plugin", topic_name)
     return plugin

@@ -156,7 +156,7 @@ class Relay:
         rows = await t.all(_oldest())
         gone = await self._publish(rows)
         if gone:
-            await t.affected(delete(outbox).where(within(outbox.c.id, gone)))
+            await t.run(delete(outbox).where(within(outbox.c.id, gone)))
         return bool(rows), len(gone) < len(rows)
 
     async def _publish(self, rows: Iterable[Row[Any]]) -> list[int]:

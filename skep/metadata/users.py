@@ -98,7 +98,7 @@ class Users:
     async def rehash(self, id: int, old: str, new: str) -> None:
         """Replace the hash of an unchanged password by a better one, unless the password changed meanwhile."""
         match = (users.c.id == id) & (users.c.password_hash == old)
-        await self._database.write(Transaction.affected, update(users).where(match).values(password_hash=new))
+        await self._database.write(Transaction.run, update(users).where(match).values(password_hash=new))
 
     async def login_failed(self, id: int) -> int:
         """Count a failure; gives the failures since the last success.
@@ -268,7 +268,7 @@ async def _login_failed(t: Transaction, id: int) -> int:
     limit = await configuration.number(t, "user.login.maxAttempts", None)
     if limit is not None and attempts >= limit:
         locked = update(users).where(users.c.id == id).values(status=LOCKED_OUT, login_attempts=0)
-        await t.affected(locked)
+        await t.run(locked)
         t.changed("user", id)
     return attempts
 
@@ -278,7 +278,7 @@ async def _login_succeeded(t: Transaction, id: int) -> int | None:
     every = await configuration.number(t, "user.login.lastTimeout", 1000) or 0
     user = await _locked(t, id)
     last = now if user.last_login is None or user.last_login < now - every else user.last_login
-    await t.affected(update(users).where(users.c.id == id).values(login_attempts=0, last_login=last))
+    await t.run(update(users).where(users.c.id == id).values(login_attempts=0, last_login=last))
     return last
 
 
@@ -304,13 +304,13 @@ async def _typed(t: Transaction, id: int, device_type_id: int, on: bool) -> None
 
 async def _set(t: Transaction, table: Any, pair: dict[str, int], on: bool) -> None:
     if on:
-        await t.affected(upsert(table).values(pair).on_conflict_do_nothing())
+        await t.run(upsert(table).values(pair).on_conflict_do_nothing())
     else:
-        await t.affected(delete(table).filter_by(**pair))
+        await t.run(delete(table).filter_by(**pair))
 
 
 async def _all_types(t: Transaction, id: int, on: bool) -> None:
     await _locked(t, id)
-    await t.affected(delete(user_device_type).where(user_device_type.c.user_id == id))
-    await t.affected(update(users).where(users.c.id == id).values(all_device_types=on))
+    await t.run(delete(user_device_type).where(user_device_type.c.user_id == id))
+    await t.run(update(users).where(users.c.id == id).values(all_device_types=on))
     t.changed("user", id)
