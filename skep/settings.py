@@ -82,6 +82,27 @@ class Base:
             )
 
 
+@dataclass(frozen=True)
+class Edge(Base):
+    """What services with a public HTTP listener read besides."""
+
+    cors_origins: tuple[str, ...] = field("CORS_ORIGINS", ("*",), "origins of web pages that may call, comma list")
+    trusted_proxies: tuple[str, ...] = field(
+        "TRUSTED_PROXIES", (), "addresses or networks of gateways whose X-Forwarded-* headers are believed, comma list"
+    )
+    compat: bool = field("SKEP_COMPAT", False, "DeviceHive's reading of an empty action list: all client actions")
+
+    def unsafe(self) -> Iterator[str]:
+        yield from super().unsafe()
+        if self.is_production and self.compat:
+            yield "SKEP_COMPAT=true gives tokens without actions all client actions"
+        for text in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                yield f"TRUSTED_PROXIES: {text} is neither an address nor a network"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a listener on `host`. A name other than localhost counts as no."""
     try:

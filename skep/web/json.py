@@ -1,0 +1,143 @@
+"""JSON bodies: guarded, then decoded into structs as leniently as the API asks (reference §1.4).
+
+Guards: nesting up to `MAX_DEPTH`, integers up to 64 bits, well-formed Unicode. Leniency: numbers where strings are
+expected and the other way round; unknown fields ignored. WebSocket handlers decode their messages with this, too.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from skep.errors import BadRequest, MalformedJson
+
+MAX_DEPTH = 64
+NULL = Raw(b"null")
+
+T = TypeVar("T")
+
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_LONG = re.compile(rb"(?<![0-9.])[0-9]{20}")
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_REST = bytes(set(range(256)) - set(b"[]{}"))
+_SCALARS = b"-0123456789tf"
+_MAX_INT = 2**63
+
+encode = msgspec.json.Encoder().encode
+"""Any value of msgspec's types to JSON bytes. `Raw` parts go out as they are."""
+
+
+def guard(data: bytes) -> None:
+    """Raises `MalformedJson` for what no decoder should be given. Costs microseconds for an ordinary body."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise MalformedJson from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _too_deep(_STRINGS.sub(b"", data)):
+        raise MalformedJson
+    if _LONG.search(data) and _LONG.search(_STRINGS.sub(b"", data)):
+        raise MalformedJson
+    if b"\\u" in data:  # half a surrogate pair inside a part that stays `Raw`
+        _decode(_ANY, data)
+
+
+def _too_deep(data: bytes) -> bool:
+    # Each pass removes the innermost brackets, so what is left after MAX_DEPTH passes was deeper (or unbalanced).
+    data = data.translate(_BRACKETS, _REST)
+    for _ in range(MAX_DEPTH):
+        if not data:
+            return False
+        data = data.replace(b"[]", b"")
+    return bool(data)
+
+
+class Decoder(Generic[T]):
+    """Decodes JSON text into the struct type `kind`. Make one for each type, at import."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self.kind = kind
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=False, dec_hook=_hook)
+
+    def decode(self, data: bytes) -> T:
+        """Raises `MalformedJson`: not JSON, too deep, or a value that can't be what its field must be."""
+        guard(data)
+        try:
+            value = self._decoder.decode(data)
+        except msgspec.ValidationError:
+            # Rare: a number or boolean where text is expected. Quote such values and decode once more.
+            value = _decode(self._decoder, encode(_texts(Raw(data), self.kind)))
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            raise MalformedJson from None
+        _check_integers(value)
+        return value
+
+
+def json_object(raw: Raw | bytes) -> bytes | None:
+    """A field that must be a JSON object or null (`parameters`, `data`, `result`), as its text. Declare the field
+    as `Raw = NULL`. Raises `BadRequest` with the API's text, which says 'parameters' whatever the field."""
+    text = bytes(raw).strip()
+    if text == b"null":
+        return None
+    if not text.startswith(b"{"):
+        raise BadRequest("'parameters' must be JSON Object!")
+    return text
+
+
+def _hook(kind: type, value: Any) -> Any:
+    parse = getattr(kind, "parse", None)
+    if parse is None:
+        raise NotImplementedError(f"no conversion to {kind}")
+    return parse(value)
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        raise MalformedJson from None
+
+
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_MAP: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
+_LIST: msgspec.json.Decoder[list[Raw]] = msgspec.json.Decoder(list[Raw])
+
+
+def _texts(raw: Raw, kind: Any) -> Any:
+    """`raw` with numbers and booleans quoted where `kind` wants text. Of a union the first fitting member counts."""
+    data = bytes(raw)
+    for member in _members(kind):
+        if member is str and data[:1] in _SCALARS and data:
+            return Raw(b'"' + data + b'"')
+        if typing.get_origin(member) is list and data.startswith(b"["):
+            (item,) = typing.get_args(member)
+            return [_texts(part, item) for part in _decode(_LIST, data)]
+        if isinstance(member, type) and issubclass(member, Struct) and data.lstrip().startswith(b"{"):
+            types_ = {f.encode_name: f.type for f in msgspec.structs.fields(member)}
+            return {
+                name: _texts(part, types_[name]) if name in types_ else part
+                for name, part in _decode(_MAP, data).items()
+            }
+    return raw
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def _check_integers(value: Any) -> None:
+    if type(value) is int:
+        if not -_MAX_INT <= value < _MAX_INT:
+            raise MalformedJson
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            _check_integers(getattr(value, name))
+    elif type(value) is list:
+        for item in value:
+            _check_integers(item)

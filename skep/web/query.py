@@ -1,0 +1,87 @@
+"""Query strings into structs (reference §1.2): camelCase names, the first value of a name, unknown names ignored."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct
+
+from skep.errors import BadRequest, NotFound
+
+_MAX_FIELDS = 200
+_MAX_INT = 2**63
+
+
+class Decoder:
+    """Decodes query strings into the struct type `kind`: str, int, bool, list of these (comma list), or a class with
+    a `parse(text)` that raises `SkepError`, each also optional. Bounds as msgspec's `Meta`."""
+
+    def __init__(self, kind: type[Struct]) -> None:
+        self.kind = kind
+        self._fields = {f.encode_name: (f.encode_name, _converter(f.type)) for f in msgspec.structs.fields(kind)}
+
+    def decode(self, query: str) -> Struct:
+        """Raises `NotFound` for text where a number is expected, as the reference does, `BadRequest` for numbers out
+        of bounds, malformed escapes, or more than 200 parameters."""
+        values: dict[str, Any] = {}
+        for name, text in _pairs(query):
+            if name in self._fields and name not in values:
+                values[name] = self._fields[name][1](text)
+        try:
+            return msgspec.convert(values, self.kind)
+        except msgspec.ValidationError:
+            raise BadRequest from None
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    if not query:
+        return []
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise BadRequest from None
+
+
+def _converter(kind: Any) -> Callable[[str], Any]:
+    kind = _plain(kind)
+    if typing.get_origin(kind) is list:
+        item = _converter(typing.get_args(kind)[0])
+        return lambda text: [item(part.strip()) for part in text.split(",") if part.strip()]
+    if kind is str:
+        return _text
+    if kind is int:
+        return _integer
+    if kind is bool:
+        return lambda text: text.lower() == "true"
+    if parse := getattr(kind, "parse", None):
+        return typing.cast("Callable[[str], Any]", parse)
+    raise TypeError(f"{kind} can't be a query parameter")
+
+
+def _plain(kind: Any) -> Any:
+    """The type without None and without `Annotated`."""
+    while True:
+        if typing.get_origin(kind) is typing.Annotated:
+            kind = typing.get_args(kind)[0]
+        elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+            (kind,) = (member for member in typing.get_args(kind) if member is not type(None))
+        else:
+            return kind
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise BadRequest
+    return text
+
+
+def _integer(text: str) -> int:
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or not -_MAX_INT <= int(text) < _MAX_INT:
+        raise NotFound
+    return int(text)
