@@ -53,7 +53,8 @@ class Server:
     def url(self, database: str) -> str:
         """libpq and SQLAlchemy both read this form."""
         host = urllib.parse.quote(str(self.sockets), safe="")
-        return f"postgresql://{USER}:{self.password}@/{database}?host={host}&port={PORT}"
+        password = urllib.parse.quote(self.password, safe="")
+        return f"postgresql://{USER}:{password}@/{database}?host={host}&port={PORT}"
 
     def spec(self) -> process.Spec:
         options = {**OPTIONS, "unix_socket_directories": str(self.sockets), **self.options}
