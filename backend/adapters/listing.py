@@ -1,4 +1,8 @@
-"""A `List` query as SQL over `skep_messages.entries`."""
+"""A `List` query as SQL over `skep_messages.entries`.
+
+One index drives it: of the device, of the network, or of time alone. Several devices or networks are walked each in
+the order asked for, up to `skip + take`, and merged.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,51 @@ from typing import Any
 from backend.adapters.slices import NEWEST
 from skep.wire.messages import UPDATE, List
 
+ROWS = 10_000
+"""Most rows of one answer, whatever the limit of bytes."""
+
 _NAMED = ("command", "notification")
+_COLUMNS = "e.body, e.ts, e.updated_at, e.status, e.name, e.born, e.seq"
+_CUT = "OFFSET %(skip)s LIMIT %(take)s"
+_DEEPEST = "LIMIT %(skip)s::bigint + %(take)s::bigint"
 
 
-def select(query: List, kind: int, now: int) -> tuple[str, dict[str, Any]]:
-    """Statement and parameters; the rows are bodies."""
-    values: dict[str, Any] = {"now": now, "kind": kind, "skip": query.skip, "take": query.take}
-    clock = "e.updated_at" if query.kind == UPDATE else "e.ts"
-    where = ["e.kind = %(kind)s", "e.expires > %(now)s"]
+def select(query: List, kind: int, now: int, limit: int) -> tuple[str, dict[str, Any]]:
+    """Statement and parameters; rows: (body, how many there would be without the limit of bytes)."""
+    take = ROWS if query.take is None else min(query.take, ROWS)
+    values: dict[str, Any] = {"now": now, "kind": kind, "skip": query.skip, "take": take, "limit": limit}
+    where = _conditions(query, values)
+    column, ids = _driver(query)
+    order = _order(query)
+    if len(ids) == 1:
+        values["id"] = ids[0]
+        where.append(f"{column} = %(id)s")
+    elif ids:
+        values["ids"] = ids
+        where.append(f"{column} = w.id")
+    # What is put together here is constants of this module; values are parameters.
+    page = f"SELECT {_COLUMNS} FROM skep_messages.entries e WHERE {' AND '.join(where)} ORDER BY {order}"  # noqa: S608
+    if len(ids) > 1:
+        array = "text[]" if column == "e.device_id" else "bigint[]"
+        each = f"CROSS JOIN LATERAL ({page} {_DEEPEST}) e"
+        page = f"SELECT {_COLUMNS} FROM unnest(%(ids)s::{array}) w (id) {each} ORDER BY {order}"  # noqa: S608
+    sizes = (
+        "SELECT body, octet_length(body) AS own, count(*) OVER () AS total, "
+        "sum(octet_length(body)) OVER (ROWS UNBOUNDED PRECEDING) AS size"
+    )
+    # The running sum goes in the order of the page; what is past the limit is not even read from its TOAST table.
+    cut = f"SELECT body, total FROM ({sizes} FROM ({page} {_CUT}) p) s WHERE size <= %(limit)s OR size = own"  # noqa: S608
+    return cut, values
+
+
+def nothing(query: List) -> bool:
+    """Whether no message can match."""
+    return query.take == 0 or query.device_ids == [] or query.scopes == [] or query.names == []
+
+
+def _conditions(query: List, values: dict[str, Any]) -> list[str]:
+    clock = _clock(query)
+    where = ["e.kind = %(kind)s", "e.expires > %(now)s", NEWEST]
 
     def narrow(condition: str, name: str, value: object) -> None:
         if value is not None:
@@ -23,53 +64,51 @@ def select(query: List, kind: int, now: int) -> tuple[str, dict[str, Any]]:
 
     if query.kind == UPDATE:
         where.append("e.updated_at IS NOT NULL")
-    if query.device_ids is not None and len(query.device_ids) == 1:
-        narrow("e.device_id = %(device)s", "device", query.device_ids[0])
-    else:
-        narrow("e.device_id = ANY(%(devices)s)", "devices", query.device_ids)
-    narrow("e.name = ANY(%(names)s)", "names", query.names)
+    narrow("e.name = ANY(%(names)s::text[])", "names", query.names)
     narrow("e.status = %(status)s", "status", query.status)
     narrow(f"{clock} > %(start)s", "start", query.start)
     narrow(f"{clock} < %(end)s", "end", query.end)
-    if query.scopes is not None:
-        where.append(_scopes(query.scopes, values))
-    where.append(NEWEST)
-    statement = (
-        f"SELECT e.body FROM skep_messages.entries e WHERE {' AND '.join(where)} "  # noqa: S608  constants only
-        f"ORDER BY {_order(query, clock)} OFFSET %(skip)s" + (" LIMIT %(take)s" if query.take is not None else "")
-    )
-    return statement, values
+    if query.scopes is not None and (None, None) not in query.scopes:
+        where.append("(" + " OR ".join(_scopes(query.scopes, values)) + ")")
+    return where
 
 
-def _scopes(scopes: list[tuple[int | None, int | None]], values: dict[str, Any]) -> str:
-    if not scopes:
-        return "false"
-    if (None, None) in scopes:
-        return "true"
-    # Networks with the same types are one condition: a user's scopes are a cross product.
+def _driver(query: List) -> tuple[str, list[Any]]:
+    """The column whose index leads, and the values to walk; no values: time leads."""
+    if query.device_ids is not None:
+        return "e.device_id", sorted(set(query.device_ids))
+    networks = {network for network, _ in query.scopes or [(None, None)]}
+    if None in networks:
+        return "", []
+    return "e.network_id", sorted(n for n in networks if n is not None)
+
+
+def _scopes(scopes: list[tuple[int | None, int | None]], values: dict[str, Any]) -> list[str]:
+    """Networks with the same types are one condition: a user's scopes are a cross product."""
     types: dict[int | None, set[int | None]] = {}
     for network, device_type in scopes:
         types.setdefault(network, set()).add(device_type)
-    groups: dict[tuple[bool, frozenset[int | None]], list[int]] = {}
+    groups: dict[frozenset[int | None], set[int | None]] = {}
     for network, of_network in types.items():
-        group = groups.setdefault((network is None, frozenset(of_network)), [])
-        if network is not None:
-            group.append(network)
-    return "(" + " OR ".join(_scope(i, *key, ids, values) for i, (key, ids) in enumerate(groups.items())) + ")"
+        groups.setdefault(frozenset(of_network), set()).add(network)
+    return [_scope(i, networks, set(of), values) for i, (of, networks) in enumerate(groups.items())]
 
 
-def _scope(i: int, anywhere: bool, types: frozenset[int | None], networks: list[int], values: dict[str, Any]) -> str:
-    parts = []
-    if not anywhere:
-        values[f"networks{i}"] = networks
-        parts.append(f"e.network_id = ANY(%(networks{i})s)")
-    if None not in types:
-        values[f"types{i}"] = sorted(t for t in types if t is not None)
-        parts.append(f"e.device_type_id = ANY(%(types{i})s)")
+def _scope(i: int, networks: set[int | None], types: set[int | None], values: dict[str, Any]) -> str:
+    parts = ["true"]
+    for column, name, ids in (("e.network_id", f"networks{i}", networks), ("e.device_type_id", f"types{i}", types)):
+        if None not in ids:
+            values[name] = sorted(n for n in ids if n is not None)
+            parts.append(f"{column} = ANY(%({name})s::bigint[])")
     return "(" + " AND ".join(parts) + ")"
 
 
-def _order(query: List, clock: str) -> str:
+def _clock(query: List) -> str:
+    return "e.updated_at" if query.kind == UPDATE else "e.ts"
+
+
+def _order(query: List) -> str:
     """Ties are in the order of arrival whichever way the field is sorted."""
-    column = "coalesce(e.status, '')" if query.sort == "status" else "e.name" if query.sort in _NAMED else clock
+    by_status = "coalesce(e.status, '')"
+    column = by_status if query.sort == "status" else "e.name" if query.sort in _NAMED else _clock(query)
     return f"{column} {'DESC' if query.descending else 'ASC'}, e.born, e.seq"

@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS skep_messages.entries (
 CREATE INDEX IF NOT EXISTS entries_id ON skep_messages.entries (id);
 CREATE INDEX IF NOT EXISTS entries_device ON skep_messages.entries (device_id, kind, ts);
 CREATE INDEX IF NOT EXISTS entries_network ON skep_messages.entries (network_id, kind, ts);
+CREATE INDEX IF NOT EXISTS entries_ts ON skep_messages.entries (kind, ts);
+CREATE INDEX IF NOT EXISTS entries_updated ON skep_messages.entries (updated_at) WHERE updated_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_device_updated ON skep_messages.entries (device_id, updated_at)
     WHERE updated_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_network_updated ON skep_messages.entries (network_id, updated_at)
@@ -35,10 +37,11 @@ CREATE INDEX IF NOT EXISTS entries_network_updated ON skep_messages.entries (net
 
 NEWEST = """NOT EXISTS (
     SELECT 1 FROM skep_messages.entries n
-    WHERE n.id = e.id AND n.device_id = e.device_id AND n.kind = e.kind AND n.expires > %(now)s
+    WHERE n.id = e.id AND n.device_id || '' = e.device_id AND n.kind + 0 = e.kind AND n.expires > %(now)s
     AND CASE WHEN n.incarnation = e.incarnation AND n.part = e.part
         THEN n.off > e.off OR (n.off = e.off AND n.seq < e.seq) ELSE n.seq > e.seq END)"""
-"""Condition on row `e`: no newer version. Of one record's rows the first counts, so a stored timestamp stays."""
+"""Condition on row `e`: no newer version. Of one record's rows the first counts, so a stored timestamp stays.
+`|| ''` and `+ 0` keep the planner, which has no statistics, from other indexes: ids are all but unique."""
 
 _SLICES = """
 SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid

@@ -1,0 +1,1 @@
+"""Inbound edge: subscriptions of the bus -> core -> store and bus."""

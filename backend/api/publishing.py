@@ -1,0 +1,121 @@
+"""Puts a plan's messages and answers on the bus and sees to their confirmation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any
+
+from backend.api.counters import Counters
+from backend.core import deliveries
+from backend.core.batches import Answer, Delivery, Failed, Plan, failure
+from skep import bus
+from skep.wire import proxy, topics
+from skep.wire.messages import DeadLetter, encode
+from skep.wire.proxy import Code, Source
+
+log = logging.getLogger("backend.publishing")
+PATIENCE = 30.0
+"""Seconds for one confirmation. The bus resumes by itself; after that the record is published again."""
+_LETTER = proxy.MAX_BODY - 8192
+"""Most bytes of a payload in a dead letter."""
+_RETRY = (Code.UNAVAILABLE, Code.FULL)
+
+Confirmation = asyncio.Future[Any]
+
+
+class _Sent:
+    """A record on its way."""
+
+    __slots__ = ("future", "key", "payload", "source", "topic")
+
+    def __init__(self, topic: str, payload: bytes, key: bytes | None = None, source: Source | None = None) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.key = key
+        self.source = source
+        self.future: Confirmation
+
+
+class Publisher:
+    def __init__(self, link: bus.Bus, counters: Counters) -> None:
+        self._bus = link
+        self._counters = counters
+
+    def publish(self, plan: Plan) -> asyncio.Task[None]:
+        """Send everything in this loop turn. The task ends when it is confirmed, or refused for good."""
+        sent: list[_Sent] = []
+        for destination, messages in plan.deliveries.items():
+            sent += self._deliver(destination, messages)
+        letters = [self._send(topics.DEAD_LETTERS, encode(_letter(f))) for f in plan.failed]
+        answers = plan.answers + [a for f in plan.failed if (a := failure(f)) is not None]
+        taken = self._answer(answers)
+        return asyncio.create_task(self._confirm(sent, letters, taken, plan.late_answers))
+
+    async def _confirm(
+        self, sent: list[_Sent], letters: list[_Sent], taken: set[Confirmation], late: list[Answer]
+    ) -> None:
+        for record in sent:
+            await self._confirmed(record)
+        taken |= self._answer(late)
+        for record in letters:
+            await self._confirmed(record)
+        if taken:
+            await asyncio.wait(taken)
+
+    def _deliver(self, destination: str, messages: list[Delivery]) -> list[_Sent]:
+        if destination.startswith(deliveries.EVENTS):
+            return [self._send(destination, payload) for payload in deliveries.events(messages)]
+        return [self._send(d.topic, d.payload, d.key, d.source) for d in deliveries.derived(destination, messages)]
+
+    def _answer(self, answers: list[Answer]) -> set[Confirmation]:
+        reply = self._bus.reply
+        return {reply(a.call, a.code, a.message, a.body) for a in answers if a.call.reply_to}
+
+    def _send(self, topic: str, payload: bytes, key: bytes | None = None, source: Source | None = None) -> _Sent:
+        record = _Sent(topic, payload, key, source)
+        self._start(record)
+        return record
+
+    def _start(self, record: _Sent) -> None:
+        args = (record.topic, record.payload, record.key, None, record.source, PATIENCE)
+        try:
+            record.future = self._bus.send(*args)
+        except bus.Refused as e:
+            if e.code == Code.FULL:  # no room here: wait for some
+                record.future = asyncio.ensure_future(self._bus.publish(*args))
+            else:
+                record.future = asyncio.get_running_loop().create_future()
+                record.future.set_exception(e)
+
+    async def _confirmed(self, record: _Sent) -> None:
+        pause = 0.05
+        while True:
+            try:
+                await record.future
+                return
+            except bus.Refused as e:
+                # A stream that was cut is told so; whoever reads it comes back by timestamp. A log waits for us.
+                if e.code not in _RETRY or topics.is_short_lived(record.topic):
+                    self._dropped(record, e)
+                    return
+            except bus.TimedOut as e:
+                log.warning("%s: %s, publishing again", record.topic, e)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(pause * 2, 1.0)
+            self._start(record)
+
+    def _dropped(self, record: _Sent, error: bus.Refused) -> None:
+        self._counters.dropped += 1
+        if error.code not in (Code.NO_SUBSCRIBER, Code.NO_TOPIC):
+            log.error("a record of %d bytes for %s is lost: %s", len(record.payload), record.topic, error)
+
+
+def _letter(failed: Failed) -> DeadLetter:
+    record = failed.record
+    payload, reason = record.payload or b"", failed.reason[:1000]
+    if len(payload) > _LETTER:
+        payload, reason = payload[:_LETTER], f"{reason} (payload cut, {len(payload)} bytes)"
+    key = record.key[:1000] if record.key is not None else None
+    return DeadLetter(topics.REQUESTS, failed.partition.number, record.offset, key, payload, reason, failed.tries)
