@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 from skep import logs
-from skep.wire.proxy import Delivered, Gap
+from skep.wire.proxy import Assigned, Delivered, Gap, Revoked
 from ws_kafka_proxy.adapters.kafka import protocol, records
 from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, RETRY, Cluster
 from ws_kafka_proxy.core.engine import Chunk, EngineLost, ReaderEvent, TopicDeleted
@@ -46,7 +46,8 @@ class Fetcher:
         self._topic_id = cluster.topics[topic].id
         self._positions: dict[int, int] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._events: deque[ReaderEvent] = deque()
+        self._told: list[ReaderEvent] = []
+        self._data: deque[Chunk | Gap] = deque()
         self._size = 0
         self._change = asyncio.Event()
         self._news = asyncio.Event()
@@ -59,13 +60,18 @@ class Fetcher:
         """Forget them, and what of them waits."""
         for partition in partitions:
             self._positions.pop(partition, None)
-        kept = deque(e for e in self._events if not (isinstance(e, Chunk | Gap) and e.partition in partitions))
-        self._events = kept
+        kept = deque(e for e in self._data if e.partition not in partitions)
+        self._data = kept
         self._size = sum(size_of(r) for e in kept if isinstance(e, Chunk) for r in e.records)
         self._changed()
 
-    def put(self, event: ReaderEvent) -> None:
-        self._events.append(event)
+    def tell(self, event: Assigned | Revoked) -> None:
+        """Overtakes what was fetched, which is of other partitions."""
+        self._told.append(event)
+        self._news.set()
+
+    def put(self, event: Chunk | Gap) -> None:
+        self._data.append(event)
         self._news.set()
 
     async def wait(self) -> None:
@@ -76,19 +82,19 @@ class Fetcher:
     def wake(self) -> None:
         self._news.set()
 
-    @property
-    def empty(self) -> bool:
-        return not self._events
+    def has(self, count: int, size: int) -> bool:
+        """Whether `take` would give anything."""
+        return bool(self._told or (self._data and count > 0 and size > 0))
 
     def take(self, count: int, size: int) -> list[ReaderEvent]:
-        """At most about `count` records and `size` bytes, but at least one record where one waits."""
-        taken: list[ReaderEvent] = []
-        while self._events and count > 0 and size > 0:
-            event = self._events.popleft()
+        """At most about `count` records and `size` bytes; one record is never too large for `size`."""
+        taken, self._told = self._told, []
+        while self._data and count > 0 and size > 0:
+            event = self._data.popleft()
             if isinstance(event, Chunk):
                 fitting, used = _fitting(event.records, count, size)
                 if fitting < len(event.records):
-                    self._events.appendleft(Chunk(event.partition, event.records[fitting:]))
+                    self._data.appendleft(Chunk(event.partition, event.records[fitting:]))
                     event = Chunk(event.partition, event.records[:fitting])
                 count -= fitting
                 size -= used

@@ -42,7 +42,7 @@ class KafkaReader:
         await self.begin(partitions, {})
 
     async def read(self, records: int, size: int) -> list[ReaderEvent]:
-        while self._error is None and self._fetcher.empty:
+        while self._error is None and not self._fetcher.has(records, size):
             await self._fetcher.wait()
         if self._error is not None:
             raise self._error
@@ -71,7 +71,7 @@ class KafkaReader:
             # Beyond the end: the log is a new one, so all of it is news.
             position = offset if low <= offset <= high else low
             _, state = committed.get(partition, (0, b""))
-            self._fetcher.put(Assigned(0, partition, position, high, self._incarnation, state))
+            self._fetcher.tell(Assigned(0, partition, position, high, self._incarnation, state))
             if offset < low:
                 self._fetcher.put(Gap(0, partition, offset, low, "removed by retention before it was read"))
             begin[partition] = position
@@ -165,7 +165,7 @@ class MemberReader(KafkaReader):
         self._announced -= partitions
         self._fetcher.remove(partitions)
         if announced:
-            self._fetcher.put(Revoked(0, announced))
+            self._fetcher.tell(Revoked(0, announced))
 
     # -- commits
 

@@ -34,8 +34,6 @@ MAX_WAITING = 128 << 20
 PRODUCE = "produce"
 BROKER_TIMEOUT = 5_000
 """The leader's wait for its replicas, ms."""
-HEARD = 3
-"""Loop turns after which every caller has heard that its call is lost, and has dropped its publisher."""
 REFUSALS = {
     protocol.MESSAGE_TOO_LARGE: Code.TOO_LARGE,
     protocol.RECORD_LIST_TOO_LARGE: Code.TOO_LARGE,
@@ -66,9 +64,9 @@ class Call:
         if not self.missing and not self.done.done():
             self.done.set_result(self.results)
 
-    def lose(self, error: EngineLost) -> None:
+    def lose(self, reason: str) -> None:
         if not self.done.done():
-            self.done.set_exception(error)
+            self.done.set_exception(EngineLost(reason))
             self.done.exception()
 
 
@@ -113,7 +111,7 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
-        self._lost: EngineLost | None = None
+        self._lost: str | None = None
 
     def start(self) -> None:
         self._spawn_producer()
@@ -286,10 +284,9 @@ class Writer:
         """Nobody can tell what was written. All that waits must go too: its publishers send it again, in order,
         and nothing that they gave before they could hear of it may come first."""
         log.error("the outcome of writes is unknown, all publishers are dropped: %s", reason)
-        error = EngineLost(reason)
         for lane in self._active:
             for entry in [*(lane.batch.entries if lane.batch else ()), *lane.waiting]:
-                entry.call.lose(error)
+                entry.call.lose(reason)
             lane.batch = None
             lane.waiting.clear()
         self._lanes.clear()
@@ -297,16 +294,14 @@ class Writer:
         self._size = 0
         self._producer = None
         self._idle.set()
-        self._lost = error
-        asyncio.get_running_loop().call_soon(self._forgive, HEARD)
+        self._lost = reason
+        asyncio.get_running_loop().call_soon(self._accept)
         if again:
             self._spawn_producer()
 
-    def _forgive(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._forgive, turns - 1)
-        else:
-            self._lost = None
+    def _accept(self) -> None:
+        """Every caller has heard."""
+        self._lost = None
 
     def _spawn_producer(self) -> None:
         self._spawn(self._new_producer())
