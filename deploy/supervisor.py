@@ -66,15 +66,16 @@ class Supervisor:
 
     def wait(self, names: Iterable[str], rest: Callable[[float], None] = time.sleep) -> None:
         """Until all these are ready. One that ends before is a `Failed`: starting it again would not help."""
-        for name in names:
-            kept = self.kept[name]
-            while not self._is_ready(kept):
+        missing = list(names)
+        while missing := [name for name in missing if not self._is_ready(self.kept[name])]:
+            for name in missing:
+                kept = self.kept[name]
                 if kept.child.poll() is not None:
                     raise Failed(f"{name} {described(kept.child.returncode)}: {self._last_line(name)}")
                 if time.monotonic() > kept.started + kept.spec.start_seconds:
                     log = self.folder.log(name)
                     raise Failed(f"{name} is not ready after {kept.spec.start_seconds:.0f} s; its log is {log}")
-                rest(TICK)
+            rest(TICK)
 
     def tick(self) -> None:
         for name, kept in self.kept.items():

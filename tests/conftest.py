@@ -9,6 +9,7 @@ An engine that can't be had skips its tests, and the last lines say so; with CI=
 """
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -27,9 +28,16 @@ from deploy import kafka as kafka_engine
 from tests.engines import NOT_TESTED, missing
 
 
+def is_orphan(name: str) -> bool:
+    """Whether a data folder is of a test run that is no more."""
+    found = re.fullmatch(r"skep-test-(\d+)-.*", name)
+    return found is not None and not process.alive(int(found[1]))
+
+
 @pytest.fixture(scope="session")
 def engine_data() -> Iterator[Path]:
     """A folder for the engines' data, readable by the engines' user and short enough for a socket's path."""
+    postgres.sweep(is_orphan)
     path = Path(tempfile.mkdtemp(prefix=f"skep-test-{os.getpid()}-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
