@@ -9,6 +9,7 @@ port = server.listen(8080)
 
 from skep.web.authentication import Authenticator, bearer
 from skep.web.context import Context, Response
+from skep.web.info import info_route
 from skep.web.json import NULL, Decoder, json_object
 from skep.web.routes import Route, collect, route
 from skep.web.server import Server
@@ -23,6 +24,7 @@ __all__ = [
     "Server",
     "bearer",
     "collect",
+    "info_route",
     "json_object",
     "route",
 ]

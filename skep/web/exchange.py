@@ -144,7 +144,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             ctx.principal = await self._server.authenticate(token)
         path = self._below_prefix()
         if self._method in ("GET", "HEAD") and path in ("/health", "/metrics"):
-            return self._own(path)
+            return await self._own(path)
         if path is None:
             raise NotFound
         if self._method == "OPTIONS":
@@ -179,10 +179,10 @@ class Exchange(httputil.HTTPMessageDelegate):
         except MalformedJson:
             raise BadRequest from None
 
-    def _own(self, path: str) -> Response:
+    async def _own(self, path: str) -> Response:
         if path == "/metrics":
             return Response(self._server.metrics.render().encode(), content_type=metrics.CONTENT_TYPE)
-        parts = dict(self._server.health())
+        parts = await self._server.health()
         works = all(parts.values())
         return Response(json.encode({"status": "ok" if works else "failing", "parts": parts}), 200 if works else 503)
 

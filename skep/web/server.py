@@ -34,7 +34,11 @@ MAX_IN_FLIGHT = 5_000
 
 log = logs.get("web")
 
-Health = Callable[[], Mapping[str, bool]]
+Health = Callable[[], Awaitable[Mapping[str, bool]]]
+
+
+async def no_parts() -> Mapping[str, bool]:
+    return {}
 
 
 class Server(httputil.HTTPServerConnectionDelegate):
@@ -55,7 +59,7 @@ class Server(httputil.HTTPServerConnectionDelegate):
         *,
         extra_handlers: Iterable[tuple[Any, ...]] = (),
         application_settings: Mapping[str, Any] | None = None,
-        health: Health = dict,
+        health: Health = no_parts,
         max_body: int = MAX_BODY,
         header_seconds: float = HEADER_SECONDS,
         body_seconds: float = BODY_SECONDS,

@@ -1,0 +1,5 @@
+from auth.app import App
+from auth.settings import Settings
+from skep import run
+
+run.main(Settings, App)

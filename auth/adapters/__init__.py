@@ -1,0 +1,1 @@
+"""What the core needs, made of threads and libraries."""

@@ -1,0 +1,1 @@
+"""The edges of auth: REST, and calls on the bus."""

@@ -1,0 +1,1 @@
+"""Rules of logins and tokens, apart from any transport."""

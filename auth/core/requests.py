@@ -1,0 +1,90 @@
+"""Bodies of the token API, lenient in form and strict in content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from skep.access import BY_NAME, Action, Wanted
+from skep.errors import BadRequest
+from skep.tokens import ANY
+from skep.wire import timestamps
+
+NO_USER = (
+    "Error! Make sure, that the passed object is correct and properly structured. Validation failed: \n"
+    "On property userId (value: null): User id is required ; "
+)
+
+
+class Timestamp(int):
+    """Milliseconds since the epoch, read from any form of the API's timestamps."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Timestamp:
+        if not isinstance(value, (str, int, float)):
+            raise ValueError("no timestamp")
+        return cls(timestamps.parse(value))
+
+
+class Credentials(Struct, rename="camel"):
+    login: str | None = None
+    password: str | None = None
+
+
+class RefreshRequest(Struct, rename="camel"):
+    refresh_token: str | None = None
+
+
+class CreateRequest(Struct, rename="camel"):
+    """actions: names or ids. network_ids, device_type_ids: "*" alone, or ids."""
+
+    user_id: int | None = None
+    actions: list[Any] | None = None
+    network_ids: list[str] | None = None
+    device_type_ids: list[str] | None = None
+    expiration: Timestamp | None = None
+    refresh_expiration: Timestamp | None = None
+
+    @property
+    def target(self) -> int:
+        if self.user_id is None:
+            raise BadRequest(NO_USER)
+        return self.user_id
+
+    def wanted(self, expires: int) -> Wanted:
+        """Raises `BadRequest`."""
+        return Wanted(_actions(self.actions), _ids(self.network_ids), _ids(self.device_type_ids), expires)
+
+
+class TokenPair(Struct, rename="camel"):
+    access_token: str
+    refresh_token: str
+
+
+class AccessToken(Struct, rename="camel"):
+    access_token: str
+
+
+def _actions(given: list[Any] | None) -> list[int] | None:
+    """Ids; what is unknown is dropped, as the reference does."""
+    if given is None:
+        return None
+    found: list[int] = []
+    for value in given:
+        if type(value) is int:
+            found += [value] if value in Action.__members__.values() else []
+        elif isinstance(value, str):
+            action = BY_NAME.get(value.lower())
+            found += [int(action)] if action is not None else []
+        else:
+            raise BadRequest
+    return list(dict.fromkeys(found))
+
+
+def _ids(given: list[str] | None) -> list[str] | None:
+    if given is None or given == [ANY]:
+        return given
+    if not all(text.isascii() and text.isdigit() and len(text) <= 18 for text in given):
+        raise BadRequest
+    return list(dict.fromkeys(given))
