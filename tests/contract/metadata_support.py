@@ -97,7 +97,7 @@ class FakeBus:
         self.hold: asyncio.Event | None = None
         self.arrived = asyncio.Event()
         self.asked: list[tuple[str, Any, bytes | None]] = []
-        self.streams: list[FakeStream] = []
+        self.streams: asyncio.Queue[FakeStream] = asyncio.Queue()
 
     def send(self, topic: str, payload: bytes, key: bytes | None = None, *, timeout: float) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -116,8 +116,9 @@ class FakeBus:
 
     async def subscribe(self, topic: str) -> FakeStream:
         assert topic == topics.METADATA_CHANGES
-        self.streams.append(FakeStream())
-        return self.streams[-1]
+        stream = FakeStream()
+        self.streams.put_nowait(stream)
+        return stream
 
     def changes(self) -> list[messages.Changed]:
         return [messages.decode_changed(p) for topic, p, _ in self.sent if topic == topics.METADATA_CHANGES]

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.engine import make_url
 
 from skep import errors
 from skep.metadata import Metadata, tables
@@ -115,8 +116,7 @@ def test_a_wrong_url_is_one_clear_line(command, url, complaint, monkeypatch, cap
 
 
 def test_a_wrong_password_is_one_clear_line(postgres_url):
-    wrong = psycopg.conninfo.conninfo_to_dict(postgres_url)
-    url = f"postgresql://{wrong['user']}:geheim-word@/{wrong['dbname']}?host={wrong['host']}&port={wrong.get('port', 5432)}"
+    url = make_url(postgres_url).set(password="geheim-word").render_as_string(hide_password=False)
     code, _, error = ran("migrate", url)
     assert code == 1
     assert error.count("\n") == 1
