@@ -11,13 +11,15 @@ from contextlib import suppress
 from websockets.asyncio.server import ServerConnection
 
 from skep.run import App
+from ws_kafka_proxy.adapters.kafka import KafkaEngine
+from ws_kafka_proxy.adapters.kafka import KafkaEngine
 from ws_kafka_proxy.adapters.postgres.engine import PostgresLog
 from ws_kafka_proxy.adapters.postgres.options import Options as LogOptions
 from ws_kafka_proxy.api import server
 from ws_kafka_proxy.api.service import ServiceSocket
 from ws_kafka_proxy.core import session, streams
 from ws_kafka_proxy.core.engine import Engine
-from ws_kafka_proxy.settings import Settings
+from ws_kafka_proxy.settings import KAFKA, Settings
 
 TICK = 0.1
 """Seconds between looks at short-lived topics that are full or unread."""
@@ -63,6 +65,10 @@ class Core:
 
     def _make_engine(self) -> Engine:
         settings = self._settings
+        if settings.engine == KAFKA:
+            return KafkaEngine(
+                settings.kafka_bootstrap, settings.partitions, settings.kafka_replicas, settings.session_timeout
+            )
         options = LogOptions(
             partitions=settings.partitions,
             session_timeout=settings.session_timeout,

@@ -21,6 +21,9 @@ class Settings(settings.Base):
     plugin_port: int = field("PROXY_PLUGIN_PORT", 3001, "port for plugins (role plugin)")
     engine: str = field("BUS_ENGINE", POSTGRES, "postgres or kafka")
     kafka_bootstrap: str = field("KAFKA_BOOTSTRAP", "127.0.0.1:9092", "Kafka brokers, comma list")
+    kafka_replicas: int = field(
+        "KAFKA_REPLICAS", 0, "copies of each topic that is made; 0: as many as there are brokers, at most 3"
+    )
     log_database_url: str = field("LOG_DATABASE_URL", "", "PostgreSQL with the log; default: DATABASE_URL", secret=True)
     partitions: int = field(
         "REQUEST_PARTITIONS", 8, "partitions of requests and mqtt.out, when they are made", minimum=1

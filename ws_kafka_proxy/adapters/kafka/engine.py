@@ -40,16 +40,23 @@ STOP_TIMEOUT = 3.0
 
 class KafkaEngine:
     """bootstrap: "host:port,host:port". partitions: of topics that leave it to the proxy's setting. replicas 0: as
-    many as there are brokers, at most 3. security: keyword arguments of aiokafka's client (TLS, SASL)."""
+    many as there are brokers, at most 3. session: seconds a vanished member keeps its partitions. security: keyword
+    arguments of aiokafka's client (TLS, SASL)."""
 
     name = "kafka"
 
     def __init__(
-        self, bootstrap: str, partitions: int = 8, replicas: int = 0, security: dict[str, Any] | None = None
+        self,
+        bootstrap: str,
+        partitions: int = 8,
+        replicas: int = 0,
+        session: float = 2.0,
+        security: dict[str, Any] | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._partitions = partitions
         self._replicas = replicas
+        self._session = session
         self._security = security or {}
         self._cluster = Cluster(self._connect)
         self._writer = Writer(self._cluster)
@@ -123,7 +130,7 @@ class KafkaEngine:
         if group is None:
             reader = KafkaReader(self._cluster, client, topic, start)
         else:
-            reader = MemberReader(self._cluster, client, topic, start, _group_id(group, topic), member)
+            reader = MemberReader(self._cluster, client, topic, start, _group_id(group, topic), member, self._session)
         try:
             await reader.open(set(range(count)))
         except BaseException:

@@ -27,11 +27,9 @@ from ws_kafka_proxy.core.engine import Fenced, TopicDeleted
 
 log = logs.get("bus.kafka")
 
-SESSION = 2.0
-HEARTBEAT = 0.5
 REBALANCE = 5.0
 FOREIGN_SESSION = 6.0
-"""Kafka's own least session time-out; ours needs `group.min.session.timeout.ms` of 2000 or less at the broker."""
+"""Kafka's own least session time-out; less needs a `group.min.session.timeout.ms` that allows it at the broker."""
 STRATEGY = "skep-incremental"
 COORDINATION, COMMIT = "coordination", "commit"
 """Own connections: a JoinGroup is answered late, and a commit must not wait behind it."""
@@ -59,7 +57,14 @@ class Rejoin(Exception):
 
 class Member:
     def __init__(
-        self, cluster: Cluster, client: AIOKafkaClient, group: str, instance: str, topic: str, owner: Owner
+        self,
+        cluster: Cluster,
+        client: AIOKafkaClient,
+        group: str,
+        instance: str,
+        session: float,
+        topic: str,
+        owner: Owner,
     ) -> None:
         self._cluster = cluster
         self._client = client
@@ -70,7 +75,7 @@ class Member:
         self._coordinator: int | None = None
         self._id = ""
         self._generation = -1
-        self._session = SESSION
+        self._session = session
         self._heard = 0.0
         self._gaining: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -212,7 +217,7 @@ class Member:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(self._session / 4)
             sent = time.monotonic()
             async with asyncio.timeout(max(self._heard + self._session - sent, RETRY)):
                 response = await self._send(

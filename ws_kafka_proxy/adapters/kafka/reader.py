@@ -98,10 +98,17 @@ class MemberReader(KafkaReader):
     """A member of a group."""
 
     def __init__(
-        self, cluster: Cluster, client: AIOKafkaClient, topic: str, start: Start, group: str, instance: str
+        self,
+        cluster: Cluster,
+        client: AIOKafkaClient,
+        topic: str,
+        start: Start,
+        group: str,
+        instance: str,
+        session: float,
     ) -> None:
         super().__init__(cluster, client, topic, start)
-        self._member = Member(cluster, client, group, instance, topic, self)
+        self._member = Member(cluster, client, group, instance, session, topic, self)
         self._announced: set[int] = set()
         self._positions: dict[int, int] = {}
         self._pending: dict[int, tuple[int, str]] = {}
