@@ -325,7 +325,7 @@ class Bus:
         self._publisher.attach(link)
 
     def link_down(self, link: Link) -> None:
-        log.warning("%s: disconnected", link.url)
+        log.log(logging.DEBUG if link.closing else logging.WARNING, "%s: disconnected", link.url)
         self._legs = {sid: leg for sid, leg in self._legs.items() if leg.pipe is not link}
         self._subscriptions = {sid: s for sid, s in self._subscriptions.items() if sid in self._legs}
         for subscription in [*self._streams, *self._durables]:

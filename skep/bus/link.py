@@ -38,6 +38,7 @@ class Link:
     def __init__(self, url: str, token: Callable[[], str], publisher: int, options: Options, owner: Owner) -> None:
         self.url = url
         self.up = False
+        self.closing = False
         self.down_since = 0.0
         self._token = token
         self._hello = proxy.encode(proxy.Hello(proxy.VERSION, publisher))
@@ -68,6 +69,7 @@ class Link:
 
     async def stop(self) -> None:
         """Send what is queued, within `close_timeout`, and close."""
+        self.closing = True
         if self.up:
             try:
                 async with asyncio.timeout(self._options.close_timeout):

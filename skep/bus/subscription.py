@@ -180,6 +180,7 @@ class Subscription:
             self._end = end
             if not self.ready.done():
                 self.ready.set_exception(Refused(end.code, end.reason))
+                self.ready.exception()  # it may be that nobody waits for it
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
 

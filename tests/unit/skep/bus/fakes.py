@@ -22,10 +22,12 @@ class FakePipe:
         self.welcome = proxy.Welcome(1, "boot", uptime, "fake", max_frame=max_frame, max_batch=max_batch)
         self.sent: list[proxy.ClientFrame] = []
         self.heard = True
+        self.something = asyncio.Event()
         self.probes: list[asyncio.Future[None]] = []
 
     def send(self, frame: proxy.ClientFrame) -> None:
         self.sent.append(frame)
+        self.something.set()
 
     def fresh(self, seconds: float) -> bool:
         return self.heard
@@ -39,6 +41,13 @@ class FakePipe:
         """Frames of this kind since the last look; others are kept."""
         found = [f for f in self.sent if isinstance(f, kind)]
         self.sent = [f for f in self.sent if not isinstance(f, kind)]
+        return found
+
+    async def wait(self, kind: type[F]) -> list[F]:
+        """`take`, once there is something to take."""
+        while not (found := self.take(kind)):
+            self.something.clear()
+            await self.something.wait()
         return found
 
 

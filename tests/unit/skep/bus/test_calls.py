@@ -89,9 +89,7 @@ async def test_a_read_is_asked_again_with_the_same_correlation() -> None:
     await turn()
     (first,) = pipe.take(proxy.Publish)
     publisher.published(proxy.Published(first.id, [(-1, -1)]))
-    while not (frames := pipe.take(proxy.Publish)):
-        await asyncio.sleep(0.01)
-    (second,) = frames
+    (second,) = await pipe.wait(proxy.Publish)
     publisher.published(proxy.Published(second.id, [(-1, -1)], {0: proxy.Failure(1, "nobody")}))
     assert not future.done()  # the first question still stands
     one, two = first.records[0], second.records[0]
