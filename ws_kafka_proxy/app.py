@@ -12,7 +12,6 @@ from websockets.asyncio.server import ServerConnection
 
 from skep.run import App
 from ws_kafka_proxy.adapters.kafka import KafkaEngine
-from ws_kafka_proxy.adapters.kafka import KafkaEngine
 from ws_kafka_proxy.adapters.postgres.engine import PostgresLog
 from ws_kafka_proxy.adapters.postgres.options import Options as LogOptions
 from ws_kafka_proxy.api import server
