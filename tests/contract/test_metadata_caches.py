@@ -168,6 +168,13 @@ async def test_through_an_outage_entries_serve_and_the_rest_is_unavailable_at_on
     await far.devices.save(who, unique("d"), DeviceChanges(name="n"))
 
 
+async def test_after_a_restart_of_the_server_no_request_meets_a_dead_connection(link, far):
+    assert await asyncio.gather(*(far.devices.get("none") for _ in range(8))) == [None] * 8
+    await link.cut()
+    await link.open()
+    assert await asyncio.gather(*(far.devices.get("none") for _ in range(8))) == [None] * 8
+
+
 async def test_a_server_that_says_nothing_is_unavailable_within_5_s(metadata, link, far):
     assert await far.devices.get("none") is None
     link.flowing.clear()

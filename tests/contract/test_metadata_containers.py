@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from skep import errors
@@ -80,6 +81,23 @@ async def test_an_empty_one_goes_without_force(metadata, kind, boss):
     made = await kind.insert(unique("name"))
     await kind.delete(boss, made.id)
     assert await kind.get(made.id) is None
+
+
+async def test_a_deletion_without_force_waits_for_a_save_on_its_way(metadata, kind, boss, postgres_url):
+    network, device_type = await container(metadata)
+    target = network if kind is metadata.networks else device_type
+    id = unique("d")
+    async with await psycopg.AsyncConnection.connect(postgres_url) as saving:
+        await saving.execute("INSERT INTO devices VALUES (%s, 'n', NULL, %s, %s)", (id, network, device_type))
+        deleting = asyncio.create_task(kind.delete(boss, target))
+        async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as watching:
+            blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            async with asyncio.timeout(4):
+                while (await (await watching.execute(blocked)).fetchone()) == (0,):
+                    pass
+    with pytest.raises(errors.BadRequest, match=id):
+        await deleting
+    assert await metadata.devices.get(id) is not None
 
 
 async def test_a_device_saved_while_its_network_goes_is_refused_or_goes_too(metadata, boss):
