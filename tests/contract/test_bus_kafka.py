@@ -12,10 +12,10 @@ from aiokafka.protocol.admin import DeleteRecordsRequest
 
 from deploy import kafka as kafka_engine
 from deploy import ports, process
-from skep.wire.proxy import Assigned, Delivered, Failure, Gap, Record, Revoked, Start
+from skep.wire.proxy import Assigned, Failure, Gap, Record, Revoked, Start
+from tests.contract.bus_support import Reading, publish
 from ws_kafka_proxy.adapters.kafka import KafkaEngine
-from ws_kafka_proxy.adapters.kafka.reader import KafkaReader
-from ws_kafka_proxy.core.engine import Chunk, EngineLost, Fenced, ReaderEvent, TopicDeleted
+from ws_kafka_proxy.core.engine import Chunk, EngineLost, Fenced, TopicDeleted
 
 pytestmark = pytest.mark.engines("kafka")
 HOUR = 3_600_000
@@ -51,50 +51,8 @@ async def topic(engine: KafkaEngine) -> AsyncIterator[str]:
     await engine.delete(name)
 
 
-class Reading:
-    """Takes from a reader and remembers."""
-
-    def __init__(self, reader: KafkaReader) -> None:
-        self.reader = reader
-        self.events: list[ReaderEvent] = []
-        self.held: set[int] = set()
-        self.records: dict[int, list[Delivered]] = defaultdict(list)
-
-    async def until(self, met: Callable[[], bool], timeout: float = 10.0) -> "Reading":
-        async with asyncio.timeout(timeout):
-            while not met():
-                for event in await self.reader.read(10_000, 1 << 20):
-                    self.events.append(event)
-                    if isinstance(event, Assigned):
-                        self.held.add(event.partition)
-                    elif isinstance(event, Revoked):
-                        self.held.difference_update(event.partitions)
-                    elif isinstance(event, Chunk):
-                        self.records[event.partition] += event.records
-        return self
-
-    async def holds(self, *partitions: int, timeout: float = 10.0) -> "Reading":
-        return await self.until(lambda: self.held == set(partitions), timeout)
-
-    async def holds_count(self, count: int, timeout: float = 10.0) -> "Reading":
-        return await self.until(lambda: len(self.held) == count, timeout)
-
-    def assigned(self, partition: int) -> Assigned:
-        return [e for e in self.events if isinstance(e, Assigned) and e.partition == partition][-1]
-
-    @property
-    def payloads(self) -> list[bytes | None]:
-        return [r.payload for p in sorted(self.records) for r in self.records[p]]
-
-
 async def member(engine: KafkaEngine, topic: str, name: str) -> Reading:
     return Reading(await engine.reader(topic, "readers", name, Start("earliest")))
-
-
-async def publish(engine: KafkaEngine, topic: str, *payloads: bytes, partition: int = 0) -> None:
-    records = [Record(topic, None, payload, i + 1, partition) for i, payload in enumerate(payloads)]
-    for result in await engine.append(7, records):
-        assert not isinstance(result, Failure)
 
 
 async def committed(reading: Reading, partition: int, offset: int, state: bytes) -> None:

@@ -32,7 +32,7 @@ log = logs.get("bus.kafka")
 
 MAX_RECORD = 2 << 20
 """`max.message.bytes` of our topics: a body of 1 MiB with all that travels beside it."""
-MEASURE = 10.0
+MEASURE = 5.0
 """Seconds between two measurements of the lag."""
 DESCRIBE_TIMEOUT = 5.0
 STOP_TIMEOUT = 3.0
