@@ -128,10 +128,12 @@ class Requests:
         await self._markers([w.request.offset for w in works if isinstance(w.request, Marker)])
         try:
             plan = await self._carried_out(works)
-        except Exception:
-            log.exception("a batch of %d failed, trying its records one by one", len(works))
+        except Exception as e:
+            log.warning("a batch of %d failed, trying its records one by one: %s", len(works), e)
             plan = await self._one_by_one(works)
         plan.failed += failed
+        for bad in plan.failed:
+            log.error("not handled: partition %d, offset %d: %s", bad.partition.number, bad.record.offset, bad.reason)
         self._counters.dead_letters += len(plan.failed)
         self._counters.expired += plan.expired
         return plan
