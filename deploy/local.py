@@ -102,40 +102,45 @@ class Launcher:
             self._rest(TICK)
 
     def _start_engines(self) -> Engines:
-        options, started = self.options, []
-        bootstrap, members = options.kafka_bootstrap, options.hazelcast_members
-        if options.is_full and not (bootstrap and members):
+        """Kafka and Hazelcast take seconds: they come up beside PostgreSQL, and nobody waits for them here."""
+        bootstrap, members = self.options.kafka_bootstrap, self.options.hazelcast_members
+        if self.options.is_full and not (bootstrap and members):
             say("looking for Kafka and Hazelcast; the first time Maven fetches them (60 MB)")
             with self._interruptible():
                 java.jars()
-        database_url = options.database_url
-        if database_url:
+        if self.options.is_full and not bootstrap:
+            bootstrap = self._start_kafka()
+        if self.options.is_full and not members:
+            members = self._start_hazelcast()
+        return Engines(self._start_postgres(), bootstrap, members)
+
+    def _start_kafka(self) -> str:
+        say("starting Kafka")
+        broker = kafka.Broker(self.folder.path / "kafka", self.options.kafka_port, self.options.kafka_controller_port)
+        self.supervisor.start(broker.spec(), lambda line: " FATAL " in line)
+        return broker.bootstrap
+
+    def _start_hazelcast(self) -> str:
+        say("starting Hazelcast")
+        options = self.options
+        members = hazelcast.members(
+            options.hazelcast_cluster, options.hazelcast_ports, options.message_ttl, options.hazelcast_heap
+        )
+        for member in members:
+            self.supervisor.start(member.spec(), lambda line: " FATAL " in line or " ERROR " in line)
+        return ",".join(member.address for member in members)
+
+    def _start_postgres(self) -> str:
+        if url := self.options.database_url:
             with self._interruptible():
-                database.check(database_url)
-        else:
-            say("starting PostgreSQL")
-            server = postgres.server(self.folder.path, self.folder.secret("postgres_password"))
-            self.supervisor.start(server.spec(), lambda line: "FATAL" in line or "PANIC" in line)
-            self.supervisor.wait(["postgres"], self._rest)
-            database.make(server.url("postgres"), "skep")
-            database_url = server.url("skep")
-        if options.is_full and not bootstrap:
-            say("starting Kafka")
-            broker = kafka.Broker(self.folder.path / "kafka", options.kafka_port, options.kafka_controller_port)
-            self.supervisor.start(broker.spec(), lambda line: " FATAL " in line)
-            started.append("kafka")
-            bootstrap = broker.bootstrap
-        if options.is_full and not members:
-            say("starting Hazelcast")
-            made = hazelcast.members(
-                options.hazelcast_cluster, options.hazelcast_ports, options.message_ttl, options.hazelcast_heap
-            )
-            for member in made:
-                self.supervisor.start(member.spec(), lambda line: " FATAL " in line or " ERROR " in line)
-                started.append(member.spec().name)
-            members = ",".join(member.address for member in made)
-        self.supervisor.wait(started, self._rest)
-        return Engines(database_url, bootstrap, members)
+                database.check(url)
+            return url
+        say("starting PostgreSQL")
+        server = postgres.server(self.folder.path, self.folder.secret("postgres_password"))
+        self.supervisor.start(server.spec(), lambda line: "FATAL" in line or "PANIC" in line)
+        self.supervisor.wait(["postgres"], self._rest)
+        database.make(server.url("postgres"), "skep")
+        return server.url("skep")
 
     def _environment(self, engines: Engines) -> dict[str, str]:
         secrets = {name: self._secret(name) for name in ("JWT_SECRET", "BUS_SECRET")}
@@ -171,6 +176,7 @@ class Launcher:
         return self.options.password if database.accepts(url, self.options.password) else ""
 
     def _start_services(self, environment: dict[str, str]) -> None:
+        self.supervisor.wait(list(self.supervisor.kept), self._rest)
         specs = services.specs(self.options, self.folder, environment)
         for spec in specs:
             self._check()
