@@ -1,7 +1,6 @@
 """`make docs`: docs/settings.md from the settings themselves."""
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def text() -> str:
         f"## `make run` (`python -m deploy.local`)\n\n```\n{settings.table(Options)}\n```\n",
     ]
     for package in PACKAGES:
-        if importlib.util.find_spec(f"{package}.settings") is not None:
+        if (ROOT / package / "settings.py").exists():
             described = importlib.import_module(f"{package}.settings").Settings
             parts.append(f"## `{package}`\n\n```\n{settings.table(described)}\n```\n")
     return "\n".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ def backend_name(number: int) -> str:
 
 
 def _runs(package: str) -> bool:
-    return importlib.util.find_spec(f"{package}.__main__") is not None
+    return (ROOT / package / "__main__.py").exists()
 
 
 def _spec(name: str, package: str, settings: Mapping[str, str], folder: Folder) -> Spec:
