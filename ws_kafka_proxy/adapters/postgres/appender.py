@@ -8,6 +8,7 @@ is over, ours too: after that its last COPY has an outcome that can be read.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -163,12 +164,16 @@ class Appender:
     # -- becoming the writer
 
     async def _become(self) -> Writer:
-        pause = 0.05
+        pause, tries = 0.05, 0
         while True:
             try:
-                return await self._try_become()
+                writer = await self._try_become()
+                log.log(logging.WARNING if tries else logging.INFO, "this proxy writes the log")
+                return writer
             except (psycopg.Error, ConnectionLost, Refused, StoreLost) as error:
-                log.warning("PostgreSQL is away, trying again: %s", error)
+                tries += 1
+                level = logging.WARNING if tries == 1 else logging.DEBUG
+                log.log(level, "PostgreSQL is away, trying again until it is back: %s", " ".join(str(error).split()))
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311
             pause = min(pause * 2, self._options.back_off)
 
