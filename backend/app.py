@@ -97,6 +97,10 @@ class App:
 
 
 def make_store(settings: Settings) -> Store:
+    if settings.store == "hazelcast":
+        from backend.adapters.hazelcast import HazelcastStore  # 30 MB that the light set does without
+
+        return HazelcastStore(settings.members, settings.cluster, settings.store_entries, settings.store_timeout)
     return PostgresStore(
         settings.store_url or settings.database_url, settings.ttl, settings.store_bytes, settings.store_timeout
     )

@@ -5,12 +5,16 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from hazelcast.serialization.data import Data
+from hazelcast.serialization.service import SerializationServiceV1
 
+from backend.adapters.hazelcast import HazelcastStore
 from backend.adapters.postgres import PostgresStore
 from backend.core import store as port
-from backend.core.store import Entry, Full, Rejected, Store
+from backend.core.store import Away, Entry, Full, Rejected, Store
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Command, Item, List, Notification
 from tests.unit.backend.memory_store import MemoryStore
 
@@ -56,14 +60,39 @@ async def _memory() -> AsyncIterator[Subject]:
     yield Subject(store, expire, fill)
 
 
-@pytest.fixture(params=["memory", "postgres"])
+async def _hazelcast(engine: Any) -> AsyncIterator[Subject]:
+    store = HazelcastStore(engine.members.split(","), engine.cluster)
+    await _started(store)
+
+    def fill() -> None:
+        store._limit = 0
+
+    yield Subject(store, None, fill)
+    await store.stop()
+
+
+async def _started(store: Store) -> None:
+    """A client that was just made is not connected yet."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await store.start()
+            except Away:
+                await asyncio.sleep(0.1)
+
+
+@pytest.fixture(params=["memory", "postgres", "hazelcast"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    if request.param == "memory":
-        source = _memory()
-    else:
-        source = _postgres(request.getfixturevalue("postgres_url"))
-    async for subject in source:
+    async for subject in _subjects(request):
         yield subject
+
+
+def _subjects(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "postgres":
+        return _postgres(request.getfixturevalue("postgres_url"))
+    if request.param == "hazelcast":
+        return _hazelcast(request.getfixturevalue("hazelcast"))
+    return _memory()
 
 
 @pytest.fixture
@@ -341,7 +370,7 @@ async def test_postgres_drops_expired_slices(postgres_url: str, device: str) -> 
         assert isinstance(store, PostgresStore)
         assert subject.expire is not None
 
-        async def slices() -> set[str]:
+        async def slices(store: PostgresStore = store) -> set[str]:
             async with store._keeper.use() as connection:
                 cursor = await connection.execute(
                     "SELECT tablename FROM pg_tables WHERE schemaname = 'skep_messages' AND tablename <> 'entries'"
@@ -364,3 +393,57 @@ async def test_two_postgres_stores_share_one_schema(postgres_url: str, device: s
     await asyncio.gather(one.put([entry(made, 1)]), two.put([entry(made, 1)]))
     assert await listed(one, List(NOTIFICATION, [device])) == [made.id]
     await asyncio.gather(one.stop(), two.stop())
+
+
+# -- Hazelcast's own --------------------------------------------------------------------------------------------------
+
+
+async def test_hazelcast_holds_nothing_pickled(hazelcast: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes from the member has the type id of its serializer: -55 Compact, -11 string; -100 would be pickle."""
+    types: list[int] = []
+    original = SerializationServiceV1.to_object
+
+    def spied(self: Any, data: Any) -> Any:
+        if isinstance(data, Data):
+            types.append(data.get_type())
+        return original(self, data)
+
+    monkeypatch.setattr(SerializationServiceV1, "to_object", spied)
+    async for subject in _hazelcast(hazelcast):
+        store = subject.store
+        assert isinstance(store, HazelcastStore)
+        made, asked = notification(device), command(device)
+        made.parameters = bytes(range(256))
+        await store.put([entry(made, 1), entry(asked, 2)])
+        for entries in store._maps.values():
+            found = await asyncio.to_thread(lambda entries=entries: list(entries.entry_set().result()))
+            assert found
+    assert set(types) == {-55, -11}
+
+
+async def test_hazelcast_rejects_what_no_field_holds(hazelcast: Any, device: str) -> None:
+    async for subject in _hazelcast(hazelcast):
+        item = Item(0, 1, NOTIFICATION, notification=Notification(2**70, "n", device, 2**70, 1, 1))
+        with pytest.raises(Rejected):
+            await subject.store.put([Entry(item, "log", 1, b"x"), entry(notification(device), 2)])
+        assert await listed(subject.store, List(NOTIFICATION, [device])) == []
+
+
+async def test_hazelcast_counts_the_time_to_live_from_the_last_write(hazelcast: Any, device: str) -> None:
+    async for subject in _hazelcast(hazelcast):
+        store = subject.store
+        assert isinstance(store, HazelcastStore)
+        made = command(device)
+        await store.put([entry(made, 1)])
+        update = Command(made.id, "c", device, 1, 1, NOW, NOW + 5, is_updated=True)
+        await store.put([entry(update, 2, born=1)])
+        view = await asyncio.to_thread(store._maps[COMMAND].get_entry_view(f"{device}/{made.id}").result)
+        assert view.ttl == 120_000
+        assert view.expiration_time - view.last_update_time in range(119_000, 121_001)
+
+
+async def test_hazelcast_that_is_away_is_said_to_be(unused_tcp_port: int) -> None:
+    store = HazelcastStore([f"127.0.0.1:{unused_tcp_port}"], "nobody", timeout=0.5)
+    with pytest.raises(Away):
+        await store.start()
+    await store.stop()
