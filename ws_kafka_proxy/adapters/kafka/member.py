@@ -41,8 +41,8 @@ class Owner(Protocol):
     async def gained(self, partitions: set[int]) -> None:
         """These are ours now; none: the group has no share for us. Cancelled when another round begins meanwhile."""
 
-    async def lost(self, partitions: set[int]) -> None:
-        """These are not ours any more; the group waits until this returns."""
+    async def lost(self, partitions: set[int], handed_over: bool) -> None:
+        """These are not ours any more. handed_over: nobody has them until this returns."""
 
     def failed(self, error: Exception) -> None:
         """The membership has ended: Fenced or TopicDeleted."""
@@ -128,7 +128,7 @@ class Member:
         await asyncio.sleep(RETRY)
         if self.owned and time.monotonic() - self._heard > self._session:
             log.warning("group %s did not hear of %s for a session, partitions given up", self._group, self._instance)
-            await self._give_up(self.owned.copy())
+            await self._give_up(self.owned.copy(), handed_over=False)
 
     async def _find_coordinator(self) -> None:
         while self._coordinator is None:
@@ -207,7 +207,7 @@ class Member:
         lost = self.owned - share
         self._gaining = asyncio.create_task(self._gain(share - self.owned))
         if lost:
-            await self._give_up(lost)
+            await self._give_up(lost, handed_over=True)
             # They are nobody's until the group has another round.
             raise Rejoin(forget=False)
 
@@ -226,16 +226,16 @@ class Member:
             self._check(response.error_code)
             self._heard = sent
 
-    async def _give_up(self, partitions: set[int]) -> None:
+    async def _give_up(self, partitions: set[int], handed_over: bool) -> None:
         self.owned -= partitions
-        await self._owner.lost(partitions)
+        await self._owner.lost(partitions, handed_over)
 
     async def _forget(self) -> None:
         """The group does not count us any more."""
         await self._stop_gaining()
         self._id, self._generation = "", -1
         if self.owned:
-            await self._give_up(self.owned.copy())
+            await self._give_up(self.owned.copy(), handed_over=False)
 
     async def _stop_gaining(self) -> None:
         if self._gaining is not None:

@@ -19,6 +19,8 @@ log = logs.get("bus.kafka")
 
 COMMIT_PAUSE = 0.02
 """Between two commits of one reader, seconds: positions of that time are written together."""
+GRACE = 0.1
+"""Seconds in which a member may still acknowledge what it had handled when partitions were taken from it."""
 FLUSH = 1.0
 """Longest wait for the last commit when closing, seconds."""
 MAX_STATE = 3_000
@@ -110,6 +112,7 @@ class MemberReader(KafkaReader):
         super().__init__(cluster, client, topic, start)
         self._member = Member(cluster, client, group, instance, session, topic, self)
         self._announced: set[int] = set()
+        self._leaving: set[int] = set()
         self._positions: dict[int, int] = {}
         self._pending: dict[int, tuple[int, str]] = {}
         self._commit = asyncio.Event()
@@ -133,7 +136,7 @@ class MemberReader(KafkaReader):
         await super().close(leave)
 
     def commit(self, partition: int, offset: int, state: bytes) -> None:
-        if partition in self._announced and offset >= self._positions[partition]:
+        if partition in self._announced | self._leaving and offset >= self._positions[partition]:
             self._positions[partition] = offset
             self._pending[partition] = (offset, b64encode(state[:MAX_STATE]).decode())
             self._commit.set()
@@ -161,8 +164,14 @@ class MemberReader(KafkaReader):
             self.commit(partition, begun[partition], b"")
         self._joined.set()
 
-    async def lost(self, partitions: set[int]) -> None:
+    async def lost(self, partitions: set[int], handed_over: bool) -> None:
+        announced = partitions & self._announced
         self._revoke(partitions)
+        if handed_over and announced:
+            # Acknowledgements that were on their way spare the next owner repetitions.
+            self._leaving = announced
+            await asyncio.sleep(GRACE)
+            self._leaving = set()
         await self._flush(partitions)
         for partition in partitions:
             self._pending.pop(partition, None)
