@@ -99,6 +99,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:The asyncore module is deprecated:DeprecationWarning")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Below everything else, where it is read."""
+    yield
     for engine, reason in NOT_TESTED.items():
         terminalreporter.write_line(f"NOT TESTED: what needs {engine}: {reason}", yellow=True)
