@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from deploy import ports, postgres
+from deploy import ports, postgres, process
 
 ROOT = Path(__file__).parents[2]
 PORTS = (
@@ -73,12 +73,12 @@ class Suite:
     def start(self) -> None:
         ready = self.data / "launcher.ready"
         ready.unlink(missing_ok=True)
+        # Through `process.spawn`: a test run that is killed takes its suites with it.
+        spec = process.Spec(
+            "launcher", [sys.executable, "-m", "deploy.local"], self.environment, ready.exists, folder=str(ROOT)
+        )
         with (self.data / "launcher.out").open("wb") as output:
-            self._launcher = subprocess.Popen(
-                [sys.executable, "-m", "deploy.local"],
-                cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
+            self._launcher = process.spawn(spec, output.fileno())
         deadline = time.monotonic() + START_SECONDS
         while not ready.exists():
             if self._launcher.poll() is not None or time.monotonic() > deadline:
