@@ -23,6 +23,7 @@ from ws_kafka_proxy.core.ticket import Ticket
 
 NORMAL, PROTOCOL, UNSUPPORTED, TOO_BIG, TRY_AGAIN = 1000, 1002, 1003, 1009, 1013
 MAX_KEY = 1024
+MAX_SEQ = (1 << 63) - 1
 MAX_STATE = 3_000
 MAX_PLUGIN_PARTITIONS = 64
 KINDS = 4_096
@@ -218,6 +219,8 @@ class Session:
                 ticket.refuse(index, Failure(Code.TOO_LARGE, f"a payload has at most {wire.MAX_BODY} bytes"))
             elif record.key is not None and len(record.key) > MAX_KEY:
                 ticket.refuse(index, Failure(Code.BAD, f"a key has at most {MAX_KEY} bytes"))
+            elif not 0 <= record.seq <= MAX_SEQ:
+                ticket.refuse(index, Failure(Code.BAD, "a sequence number has 63 bits"))
             elif kind:
                 durable.append(record)
                 indexes.append(index)

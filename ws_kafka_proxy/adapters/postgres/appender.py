@@ -96,6 +96,11 @@ class Appender:
                     self.ready.clear()
                     log.warning("the connection to PostgreSQL broke: %s", error)
                     self._lose(str(error))
+                except Exception as error:
+                    self.ready.clear()
+                    log.exception("writing the log failed")
+                    self._lose(str(error))
+                    await asyncio.sleep(STANDBY)
                 finally:
                     await writer.close()
         finally:

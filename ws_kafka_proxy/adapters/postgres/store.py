@@ -65,12 +65,15 @@ class Side:
         self._setup = setup
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
+        self._closed = False
 
     @asynccontextmanager
     async def use(self, deadline: float | None = None) -> AsyncIterator[Connection]:
         """The connection, ours alone. Raises StoreLost where PostgreSQL is away or slower than `deadline` seconds."""
         async with self._lock:
             try:
+                if self._closed:
+                    raise StoreLost("the engine stopped")
                 async with asyncio.timeout(deadline or self._deadline):
                     if self._connection is None:
                         self._connection = await self._connect()
@@ -86,8 +89,12 @@ class Side:
         connection = await psycopg.AsyncConnection.connect(
             self._url, autocommit=True, connect_timeout=max(2, round(self._deadline)), application_name=self._name
         )
-        if self._setup:
-            await connection.execute(self._setup)
+        try:
+            if self._setup:
+                await connection.execute(self._setup)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     async def _drop(self) -> None:
@@ -97,6 +104,7 @@ class Side:
                 await connection.close()
 
     async def close(self) -> None:
+        self._closed = True
         async with self._lock:
             await self._drop()
 
