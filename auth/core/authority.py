@@ -104,8 +104,8 @@ class Authority:
         if not caller.is_admin and target != caller.user_id:
             raise Forbidden  # whether the user exists is not the caller's business
         now = self._now()
-        expires = request.expiration or now + self._access_life
-        refresh_expires = request.refresh_expiration or request.expiration or now + self._refresh_life
+        expires = _first(request.expiration, now + self._access_life)
+        refresh_expires = _first(request.refresh_expiration, request.expiration, now + self._refresh_life)
         self._check_expiry(caller, now, expires, refresh_expires)
         wanted = request.wanted(expires)
         user = await self._users.rights(target)
@@ -151,6 +151,10 @@ class Authority:
     @property
     def _refresh_life(self) -> int:
         return self._settings.refresh_life * 1000
+
+
+def _first(*times: int | None) -> int:
+    return next(int(time) for time in times if time is not None)
 
 
 async def _noted(work: Coroutine[Any, Any, object]) -> None:

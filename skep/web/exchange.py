@@ -229,6 +229,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         assert self._ctx is not None
         headers = httputil.HTTPHeaders()
         headers["Access-Control-Allow-Origin"] = self._origin()
+        if "*" not in self._server.config.cors_origins:
+            headers["Vary"] = "Origin"
         headers["Access-Control-Allow-Methods"] = ALLOW_METHODS
         headers["Access-Control-Allow-Headers"] = ALLOW_HEADERS
         headers["Access-Control-Max-Age"] = "0"
