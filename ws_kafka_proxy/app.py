@@ -18,14 +18,14 @@ from ws_kafka_proxy.api import server
 from ws_kafka_proxy.api.service import ServiceSocket
 from ws_kafka_proxy.core import session, streams
 from ws_kafka_proxy.core.engine import Engine
-from ws_kafka_proxy.settings import KAFKA, Settings
+from ws_kafka_proxy.settings import CORE, KAFKA, Settings
 
 TICK = 0.1
 """Seconds between looks at short-lived topics that are full or unread."""
 
 
 def make(settings: Settings) -> App:
-    return Core(settings)
+    return Core(settings) if settings.role == CORE else Plugins(settings)
 
 
 def steady_clock() -> Callable[[], int]:
@@ -128,3 +128,20 @@ class Core:
             "lag": self._engine.lag(),
         }
         return well, report
+
+
+class Plugins:
+    """The listener for plugins: no service dialect, whatever the token."""
+
+    def __init__(self, settings: Settings) -> None:
+        options = server.Options(settings.host, settings.plugin_port, settings.ping_interval, settings.ping_timeout)
+        self.listener = server.Listener(options, self._health, settings.bus_secret, None, None, steady_clock())
+
+    async def start(self) -> None:
+        await self.listener.start()
+
+    async def stop(self) -> None:
+        await self.listener.stop()
+
+    async def _health(self) -> tuple[bool, object]:
+        return True, {"status": "ok"}

@@ -46,6 +46,8 @@ class PostgresLog:
         name = f"skep-bus {boot}"
         self._boot = boot
         self._epoch = 0
+        self._overtaken = False
+        """Another process was the writer since we loaded last."""
         self._store = Store(url, name, options.deadline)
         self._positions = Positions(self._store, log)
         self._names: dict[str, Topic] = {}
@@ -99,9 +101,10 @@ class PostgresLog:
         store = self._store
         await store.prepare()
         epoch = await store.begin(self._boot)
-        topics, partitions, positions = await store.load()
-        self._forget_replaced(topics, partitions, alone=epoch == self._epoch + 1)
+        self._overtaken = self._overtaken or epoch != self._epoch + 1
         self._epoch = self._positions.epoch = epoch
+        topics, partitions, positions = await store.load()
+        self._forget_replaced(topics, partitions)
         for row in topics:
             self._adopt(row)
         for part in partitions:
@@ -110,13 +113,14 @@ class PostgresLog:
         for name, kept in catalogue.DURABLE.items():
             await self._create(name, kept.partitions or self._options.partitions, kept.retention, kept.compacted)
         await self._leaves.load()
+        self._overtaken = False
 
-    def _forget_replaced(self, topics: list[TopicRow], partitions: list[PartitionRow], alone: bool) -> None:
+    def _forget_replaced(self, topics: list[TopicRow], partitions: list[PartitionRow]) -> None:
         """Drop what is in memory of topics that are not the ones we knew, or that others wrote meanwhile."""
         there = {row.name: row.incarnation for row in topics}
         short = {p.topic for p in partitions if p.topic in self.topics and self.topics[p.topic].is_past(p)}
         for topic in list(self.topics.values()):
-            if not alone or topic.id in short or there.get(topic.name) != topic.incarnation:
+            if self._overtaken or topic.id in short or there.get(topic.name) != topic.incarnation:
                 self._drop(topic, EngineLost(f"the log of {topic.name} was replaced"))
 
     def _restore(self, positions: Iterable[PositionRow]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from ws_kafka_proxy.adapters.postgres.store import PositionRow, Store, StoreLost
 
@@ -40,7 +41,10 @@ class Positions:
         return waiter
 
     async def close(self) -> None:
-        await self.flushed()
+        """Write what is left, if that takes no longer than a second."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self.flushed()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
