@@ -1,0 +1,1 @@
+"""Outbound edge: what the bus brings to this process."""

@@ -1,0 +1,1 @@
+"""Inbound edge: REST routes and the WebSocket listener."""

@@ -1,0 +1,52 @@
+"""/device/{deviceId}/notification."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from frontend.api.rest.inputs import Page, idempotency_key, sees_device
+from frontend.core import messages, queries
+from frontend.core.bodies import NotificationBody
+from skep import errors, web
+from skep.access import Action
+from skep.wire import views
+from skep.wire.messages import NOTIFICATION
+
+READ = Action.GET_DEVICE_NOTIFICATION
+
+
+class ListQuery(Page, rename="camel", kw_only=True):
+    notification: str | None = None
+
+
+@web.route("GET", "/device/{deviceId}/notification", action=READ, query=ListQuery, guard=sees_device)
+async def list_notifications(ctx: web.Context, device_id: str, query: ListQuery) -> list[views.NotificationView]:
+    """Stored notifications of a device."""
+    names = [query.notification] if query.notification else None
+    page = query.start, query.end, query.sort_field, query.sort_order, query.take, query.skip
+    found = await ctx.app.messages.list(queries.listing(NOTIFICATION, [device_id], names, None, *page))
+    return [cast(views.NotificationView, views.message(item)) for item in found.items]
+
+
+@web.route("GET", "/device/{deviceId}/notification/{id}", action=READ, guard=sees_device)
+async def get_notification(ctx: web.Context, device_id: str, id: int) -> views.NotificationView:
+    """One stored notification."""
+    item = await ctx.app.messages.get(NOTIFICATION, device_id, id)
+    if item is None:
+        raise errors.NotFound("Requested notification not found")
+    return cast(views.NotificationView, views.message(item))
+
+
+@web.route(
+    "POST",
+    "/device/{deviceId}/notification",
+    action=Action.CREATE_DEVICE_NOTIFICATION,
+    body=NotificationBody,
+    status=201,
+    guard=sees_device,
+)
+async def post_notification(ctx: web.Context, device_id: str, body: NotificationBody) -> views.NotificationCreated:
+    """Insert a notification. With an Idempotency-Key a repetition gives the first one's id."""
+    device = await ctx.app.rights.device(ctx.caller, device_id)
+    answer = await ctx.app.messages.insert_notification(ctx.caller, device, body.read(), idempotency_key(ctx))
+    return views.notification_created(messages.decode_stored(answer))

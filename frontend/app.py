@@ -1,0 +1,159 @@
+"""Composition root of the frontend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from frontend.adapters.events import EventStream
+from frontend.api import rest
+from frontend.api.frames import RESTART
+from frontend.api.socket import Hub
+from frontend.api.upgrade import Upgrade
+from frontend.core.devices import Devices
+from frontend.core.identities import Identities
+from frontend.core.interests import Interests
+from frontend.core.known import Known
+from frontend.core.messages import Messages
+from frontend.core.polls import Polls
+from frontend.core.rights import Rights
+from frontend.core.services import Limits, Services, now
+from frontend.core.subscriptions import Registry
+from frontend.core.tokens import Tokens
+from frontend.settings import Settings
+from skep import bus, logs, web
+from skep.metadata import Caches, Metadata, Relay
+from skep.tokens import Keys
+
+log = logs.get("frontend")
+CACHED = 30.0
+"""Seconds; with those of `known` an entry is at most 60 s old."""
+
+
+@dataclass(frozen=True)
+class Edge(Services):
+    """`ctx.app` of the routes."""
+
+    websocket_path: str = "/api/websocket"
+
+
+class App:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = s = settings
+        self._bus = bus.Bus(s.bus_urls, "frontend", s.instance, s.bus_secret)
+        self._metadata = Metadata(s.database_url)
+        known = Known()
+        caches = Caches(self._metadata, max_age=CACHED)
+        self._relay = Relay(self._metadata, self._bus, caches)
+        keys = Keys.parse(s.jwt_secret, base64=s.jwt_key == "base64")
+        self._authenticate = web.Authenticator(
+            keys, caches.user, fresh=lambda id: caches.user(id, fresh=True), compat=s.compat
+        )
+        identities = Identities(self._authenticate)
+        caches.on_change(identities.changed)
+        caches.on_change(known.changed)
+        registry = Registry(now)
+        interests = Interests(self._bus, registry.lose)
+        messages, rights = Messages(self._bus), Rights(caches, known)
+        self._limits = Limits(subscriptions=s.subscriptions, anonymous=s.anonymous_seconds)
+        self._services = Edge(
+            messages=messages,
+            devices=Devices(self._metadata.devices, rights, self._relay.handled),
+            rights=rights,
+            tokens=Tokens(self._bus),
+            identities=identities,
+            interests=interests,
+            registry=registry,
+            polls=Polls(registry, interests, messages, identities, now, s.polls),
+            limits=self._limits,
+            caches=caches,
+            cluster=self._bus.health,
+            websocket_path=f"{s.prefix}/websocket",
+        )
+        self._events = EventStream(self._bus, registry)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hub: Hub | None = None
+        self._server: web.Server | None = None
+
+    async def start(self) -> None:
+        await self._metadata.start()
+        await self._bus.start()
+        await self._relay.start()
+        await self._events.start()
+        self._hub = Hub(self._limits)
+        for work in (
+            self._events.follow(),
+            self._services.interests.keep(),
+            self._services.identities.follow(),
+            self._tick(self._hub),
+        ):
+            self._begin(work)
+        self._server = self._make_server(self._hub)
+        self._server.listen(self._settings.port)
+
+    async def stop(self) -> None:
+        if self._server is not None and self._hub is not None:
+            await asyncio.gather(self._server.close(), self._hub.close(RESTART, "the service stops"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await self._services.interests.close()
+        await self._relay.stop()
+        await self._bus.close()
+        await self._metadata.stop()
+
+    def _make_server(self, hub: Hub) -> web.Server:
+        s = self._settings
+        handler = (
+            f"{s.prefix}/websocket",
+            Upgrade,
+            {
+                "hub": hub,
+                "services": self._services,
+                "rest_prefix": f"{s.prefix}/rest",
+                "origins": s.cors_origins,
+                "per_address": s.anonymous_sockets,
+            },
+        )
+        server = web.Server(
+            rest.routes,
+            f"{s.prefix}/rest",
+            s,
+            self._authenticate,
+            self._services,
+            extra_handlers=[handler],
+            health=self._health,
+        )
+        self._add_gauges(server, hub)
+        return server
+
+    async def _health(self) -> dict[str, bool]:
+        return {"bus": self._bus.connected}
+
+    def _add_gauges(self, server: web.Server, hub: Hub) -> None:
+        gauge, services = server.metrics.gauge, self._services
+        gauge("skep_sockets", "Open WebSockets", lambda: len(hub.sockets))
+        gauge("skep_subscriptions", "Subscribers and open polls", lambda: len(services.registry))
+        gauge("skep_interests", "Interests of this process", lambda: len(services.interests))
+        gauge("skep_polls", "Long polls", lambda: len(services.polls))
+        gauge("skep_delivered", "Messages pushed since the start", lambda: services.registry.delivered)
+        gauge("skep_repeated", "Repeated events dropped since the start", lambda: services.registry.repeated)
+        gauge("skep_closed_slow", "Sockets closed with 1013", lambda: hub.closed[1013])
+
+    async def _tick(self, hub: Hub) -> None:
+        while True:
+            await asyncio.sleep(1)
+            hub.tick()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_ended)
+        self._tasks.append(task)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a part of the service has failed", exc_info=task.exception())

@@ -1,0 +1,1 @@
+"""Rules and state machines of the edge: sessions, subscriptions, interests, polls. No sockets."""

@@ -1,0 +1,124 @@
+"""Subscribe and unsubscribe, for notifications and commands alike (reference 3.4, 5.5, 7.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from frontend.core import replay, scope
+from frontend.core.actions.table import Then, Time, time
+from frontend.core.pushes import ACTIONS, Subscription
+from frontend.core.services import now
+from skep import errors
+from skep.wire import timestamps
+from skep.wire.messages import Item
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from frontend.core.session import Session
+
+TRY_AGAIN = 1013
+NO_SCOPE = "No access to any device type or network"
+
+
+class Wanted(Protocol):
+    @property
+    def device_id(self) -> str | None: ...
+    @property
+    def network_ids(self) -> list[int] | None: ...
+    @property
+    def device_type_ids(self) -> list[int] | None: ...
+    @property
+    def names(self) -> list[str] | None: ...
+    @property
+    def timestamp(self) -> Time | None: ...
+
+
+async def subscribe(session: Session, wanted: Wanted, kind: int, limit: int) -> Then:
+    """The reply once the subscription is in effect; what is stored follows the reply."""
+    since = time(wanted.timestamp)
+    places = await resolve(session, wanted, kind)
+    if len(session.subscriptions) >= session.services.limits.subscriptions:
+        raise errors.TooManyRequests("Too many subscriptions")
+    outlet = session.outlet
+    subscription = Subscription(
+        session.services,
+        session,
+        places,
+        _shown(wanted, kind, since),
+        outlet.send,
+        lambda: outlet.close(TRY_AGAIN, "messages may be missing"),
+    )
+    session.subscriptions[subscription.id] = subscription
+    waiting = subscription.begin()
+    try:
+        if waiting is not None:
+            await waiting
+        pages, first = await _first_page(session, subscription, since, limit)
+    except BaseException:
+        if subscription.id in session.subscriptions:
+            session.drop(subscription)
+        raise
+    return Then({"subscriptionId": subscription.id}, _replay(session, subscription, pages, first))
+
+
+async def resolve(session: Session, wanted: Wanted, kind: int) -> scope.Scope:
+    """Raises BadRequest, Forbidden, NotFound."""
+    caller, rights = session.caller, session.services.rights
+    if wanted.device_id is not None:
+        if not wanted.device_id:
+            raise errors.BadRequest("Device id is wrong or empty")
+        await rights.device(caller, wanted.device_id)
+    await rights.containers(caller, wanted.network_ids, wanted.device_type_ids)
+    made = scope.of(caller, kind, wanted.device_id, wanted.network_ids, wanted.device_type_ids, wanted.names)
+    if made is None:
+        raise errors.Forbidden(NO_SCOPE)
+    return made
+
+
+def unsubscribe(session: Session, entity: str, id: int | None) -> None:
+    """Of this session and entity: one, or all. Raises NotFound."""
+    of_entity = [s for s in session.subscriptions.values() if s.request["type"] == entity]
+    ending = of_entity if id is None else [s for s in of_entity if s.id == id]
+    if id is not None and not ending:
+        raise errors.NotFound(f"Subscription with id {id} was not found")
+    for subscription in ending:
+        session.drop(subscription)
+
+
+async def _first_page(
+    session: Session, subscription: Subscription, since: int | None, limit: int
+) -> tuple[AsyncIterator[list[Item]] | None, list[Item]]:
+    """Read before the reply, so that a store that is away makes the subscribe fail."""
+    if since is None:
+        return None, []
+    pages = replay.pages(session.services.messages, session, subscription.scope, since, limit, now())
+    return pages, await anext(pages, [])
+
+
+async def _replay(
+    session: Session, subscription: Subscription, pages: AsyncIterator[list[Item]] | None, items: list[Item]
+) -> None:
+    """At the pace of the reader; then live."""
+    try:
+        while items and pages is not None:
+            if subscription.id not in session.subscriptions:
+                return
+            subscription.push(items)
+            await session.outlet.drained()
+            items = await anext(pages, [])
+    except errors.SkepError:
+        session.outlet.close(TRY_AGAIN, "stored messages can't be read")
+        return
+    subscription.go_live()
+
+
+def _shown(wanted: Wanted, kind: int, since: int | None) -> dict[str, Any]:
+    return {
+        "type": ACTIONS[kind].decode(),
+        "deviceId": wanted.device_id,
+        "networkIds": wanted.network_ids,
+        "deviceTypeIds": wanted.device_type_ids,
+        "names": wanted.names,
+        "timestamp": None if since is None else timestamps.format(since),
+    }

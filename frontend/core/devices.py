@@ -1,0 +1,103 @@
+"""Devices: read, list, save, delete, with the caller's rights."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from frontend.core.rights import Rights
+from skep import errors
+from skep.access import Principal
+from skep.metadata.rows import Device, DeviceChanges
+from skep.web.json import json_object
+
+
+class Repository(Protocol):
+    """`skep.metadata.Metadata.devices`."""
+
+    async def list(self, scope: Principal, *args: Any, **filters: Any) -> list[Device]: ...
+    async def count(self, scope: Principal, *args: Any, **filters: Any) -> int: ...
+    async def save(self, principal: Principal, id: str, changes: DeviceChanges) -> tuple[Device, bool, Any]: ...
+    async def delete(self, id: str) -> bool: ...
+
+
+class Handled(Protocol):
+    """`skep.metadata.Relay.handled`."""
+
+    def __call__(self, saved: Any) -> Awaitable[bool]: ...
+
+
+class DeviceBody(Struct, rename="camel"):
+    """Body of PUT /device/{id} and `device` of device/save. An absent `data` keeps what is stored, null clears it."""
+
+    name: str | None = None
+    data: Raw | UnsetType = UNSET
+    network_id: int | None = None
+    device_type_id: int | None = None
+    is_blocked: bool | None = None
+
+    def changes(self) -> DeviceChanges:
+        """Raises BadRequest where `data` is no object."""
+        data = UNSET if isinstance(self.data, UnsetType) else json_object(self.data)
+        return DeviceChanges(self.name, data, self.network_id, self.device_type_id, self.is_blocked)
+
+
+class Devices:
+    def __init__(self, repository: Repository, rights: Rights, handled: Handled) -> None:
+        self._repository, self._rights, self._handled = repository, rights, handled
+
+    async def list(
+        self,
+        caller: Principal,
+        name: str | None,
+        name_pattern: str | None,
+        network_id: int | None,
+        network_name: str | None,
+        sort_field: str | None,
+        sort_order: str | None,
+        take: int | None,
+        skip: int,
+    ) -> list[Device]:
+        """Raises BadRequest."""
+        order = descending(sort_order)
+        return await self._repository.list(
+            caller, name, name_pattern, network_id, network_name, sort_field, order, take, skip
+        )
+
+    async def count(
+        self,
+        caller: Principal,
+        name: str | None,
+        name_pattern: str | None,
+        network_id: int | None,
+        network_name: str | None,
+    ) -> int:
+        return await self._repository.count(caller, name, name_pattern, network_id, network_name)
+
+    async def save(self, caller: Principal, id: str, body: DeviceBody) -> None:
+        """Returns when the device's notification can be read, too."""
+        changes = body.changes()
+        try:
+            _, _, saved = await self._repository.save(caller, id, changes)
+        except errors.Forbidden:
+            fresh = await self._rights.fresh(caller)  # the refusal may be older than the right
+            if fresh is caller:
+                raise
+            _, _, saved = await self._repository.save(fresh, id, changes)
+        await self._handled(saved)
+
+    async def delete(self, caller: Principal, id: str) -> None:
+        """Raises NotFound, Forbidden."""
+        await self._rights.device(caller, id)
+        if not await self._repository.delete(id):
+            raise errors.NotFound(f"Device with such deviceId = {id} not found")
+
+
+def descending(sort_order: str | None) -> bool:
+    """Of ASC, DESC or nothing, in any case. Raises BadRequest for anything else."""
+    order = (sort_order or "ASC").upper()
+    if order not in ("ASC", "DESC"):
+        raise errors.BadRequest
+    return order == "DESC"

@@ -1,0 +1,45 @@
+"""Lists of stored messages: the API's sorting and paging as a query to a backend."""
+
+from __future__ import annotations
+
+from skep import errors
+from skep.wire.messages import NOTIFICATION, List
+
+MAX_TAKE = 1_000
+_SORTABLE = {NOTIFICATION: ("timestamp", "notification")}
+_SORTABLE_COMMANDS = ("timestamp", "status", "command")
+
+
+def listing(
+    kind: int,
+    device_ids: list[str],
+    names: list[str] | None,
+    status: str | None,
+    start: int | None,
+    end: int | None,
+    sort_field: str | None,
+    sort_order: str | None,
+    take: int,
+    skip: int,
+) -> List:
+    """With a sort field the order is descending unless ASC is asked for, without one ascending unless DESC is.
+
+    Raises BadRequest for negative numbers and unknown fields or orders."""
+    field = (sort_field or "timestamp").lower()
+    order = (sort_order or "").upper()
+    if order not in ("", "ASC", "DESC") or field not in _SORTABLE.get(kind, _SORTABLE_COMMANDS):
+        raise errors.BadRequest
+    if take < 0 or skip < 0:
+        raise errors.BadRequest
+    return List(
+        kind=kind,
+        device_ids=device_ids,
+        names=names,
+        status=status,
+        start=start,
+        end=end,
+        sort=field,
+        descending=order != "ASC" if sort_field else order == "DESC",
+        take=min(take, MAX_TAKE),
+        skip=skip,
+    )

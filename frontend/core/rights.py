@@ -1,0 +1,88 @@
+"""May this caller do something with that device? From the caches where they say yes; before a no PostgreSQL is asked.
+
+Codes as in the reference (2.6): a caller whom neither network nor type limits learns that a device is missing (404),
+others can't tell missing from foreign (403).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from frontend.core.known import Known
+from skep import access, errors
+from skep.access import Principal, User
+from skep.metadata.rows import Device
+
+
+class Caches(Protocol):
+    """`skep.metadata.Caches`, as it is used here."""
+
+    async def device(self, id: str, fresh: bool = False) -> Device | None: ...
+    async def user(self, id: int, fresh: bool = False) -> User | None: ...
+    async def network_exists(self, id: int, fresh: bool = False) -> bool: ...
+    async def device_type_exists(self, id: int, fresh: bool = False) -> bool: ...
+
+
+NO_DEVICE_ID = "Device id is wrong or empty"
+
+
+class Rights:
+    """known: devices that can be looked at without waiting."""
+
+    def __init__(self, caches: Caches, known: Known) -> None:
+        self._caches = caches
+        self._known = known
+
+    def peek(self, caller: Principal, device_id: str) -> Device | None:
+        """The device, if it is known here that the caller sees it."""
+        device = self._known.get(device_id)
+        if device is not None and caller.sees(device.network_id, device.device_type_id):
+            return device
+        return None
+
+    async def device(self, caller: Principal, device_id: str) -> Device:
+        """Raises NotFound, Forbidden, Unavailable."""
+        device = self.peek(caller, device_id)
+        if device is not None:
+            return device
+        state = self._known.state
+        device = await self._caches.device(device_id)
+        if device is not None:
+            self._known.keep(device, state)
+        if device is not None and caller.sees(device.network_id, device.device_type_id):
+            return device
+        return await self._checked(caller, device_id)
+
+    async def _checked(self, caller: Principal, device_id: str) -> Device:
+        device = await self._caches.device(device_id, fresh=True)
+        caller = await self.fresh(caller)
+        if device is None and caller.sees_everything:
+            raise errors.NotFound(f"Device with such deviceId = {device_id} not found")
+        if device is None or not caller.sees(device.network_id, device.device_type_id):
+            raise errors.Forbidden
+        return device
+
+    async def fresh(self, caller: Principal) -> Principal:
+        """The same token's principal with the user's rights as PostgreSQL has them."""
+        user = await self._caches.user(caller.user_id, fresh=True)
+        if user is caller.user:
+            return caller
+        return access.principal(caller.claims, user, 0)
+
+    async def containers(self, caller: Principal, networks: list[int] | None, device_types: list[int] | None) -> None:
+        """Networks and device types a caller names must exist and be visible. Raises NotFound (administrators),
+        Forbidden (clients)."""
+        for ids, sees, exists, what in (
+            (networks, caller.sees_network, self._caches.network_exists, "Networks with such networkIds"),
+            (
+                device_types,
+                caller.sees_device_type,
+                self._caches.device_type_exists,
+                "Device types with such deviceTypeIds",
+            ),
+        ):
+            missing = [i for i in ids or () if not sees(i) or not (await exists(i) or await exists(i, fresh=True))]
+            if missing and not caller.is_admin:
+                raise errors.Forbidden
+            if missing:
+                raise errors.NotFound(f"{what} wasn't found: {{[{', '.join(map(str, missing))}]}}")

@@ -1,0 +1,21 @@
+"""Settings of the frontend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skep import settings
+
+
+@dataclass(frozen=True)
+class Settings(settings.Edge):
+    port: int = settings.field("FRONTEND_PORT", 8080, "port of REST and WebSocket")
+    prefix: str = settings.field("FRONTEND_PREFIX", "/api", "path below which are /rest and /websocket")
+    anonymous_seconds: float = settings.field(
+        "ANONYMOUS_SECONDS", 60.0, "seconds after which a WebSocket without authentication is closed", minimum=1
+    )
+    anonymous_sockets: int = settings.field(
+        "ANONYMOUS_SOCKETS", 1000, "most WebSockets of one address without authentication; 0: any number"
+    )
+    subscriptions: int = settings.field("MAX_SUBSCRIPTIONS", 1000, "most subscriptions of one WebSocket", minimum=1)
+    polls: int = settings.field("MAX_POLLS", 100, "most long polls of one user at a time", minimum=1)
