@@ -51,7 +51,7 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
     edge = {"HOST": options.host}
     wanted: list[tuple[str, str, dict[str, str]]] = [
         ("proxy", "ws_kafka_proxy", {"PROXY_ROLE": "core"}),
-        # G         ("proxy-plugins", "ws_kafka_proxy", {"PROXY_ROLE": "plugin", **edge}),
+        ("proxy-plugins", "ws_kafka_proxy", {"PROXY_ROLE": "plugin", **edge}),
         *((backend_name(number), "backend", {}) for number in range(1, options.backends + 1)),
         ("auth", "auth", edge),
         ("plugin-manager", "plugin_manager", edge),
