@@ -213,9 +213,10 @@ class MemberReader(KafkaReader):
     async def _flush(self, partitions: set[int] | None = None) -> None:
         try:
             async with asyncio.timeout(FLUSH):
-                await self._write(partitions)
+                while not await self._write(partitions):
+                    await asyncio.sleep(COMMIT_PAUSE)
         except (TimeoutError, Fenced) as error:
-            log.debug("last commit of %s: %s", self._topic, error)
+            log.warning("the last positions of a member on %s were not written: %r", self._topic, error)
 
 
 def _state(metadata: str | None) -> bytes:
