@@ -35,10 +35,10 @@ RUNS: dict[str, list[str]] = {
 
 
 def machine() -> dict[str, object]:
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    memory = int(next(line.split()[1] for line in open("/proc/meminfo") if line.startswith("MemTotal")))
+    processor = Path("/proc/cpuinfo").read_text().splitlines()
+    memory = int(Path("/proc/meminfo").read_text().split()[1])
     return {
-        "cpu": model,
+        "cpu": next((line.split(":")[1].strip() for line in processor if line.startswith("model name")), "?"),
         "cores": os.cpu_count(),
         "memory_gib": round(memory / 2**20, 1),
         "system": platform.platform(),
