@@ -78,6 +78,9 @@ class Engine(Protocol):
         """Subscribe. `member` is the service's instance name. In effect when it returns: a record appended later is
         delivered to a "latest" broadcast reader. Raises KeyError for a missing topic."""
 
+    def names(self) -> list[str]:
+        """The topics there are, sorted."""
+
     def partitions(self, topic: str) -> int | None:
         """How many partitions; None for a topic that does not exist."""
 

@@ -140,6 +140,9 @@ class KafkaEngine:
 
     # -- topics
 
+    def names(self) -> list[str]:
+        return sorted(name for name in self._cluster.topics if topics.is_durable(name))
+
     def partitions(self, topic: str) -> int | None:
         known = self._cluster.topics.get(topic)
         return None if known is None else len(known.leaders)

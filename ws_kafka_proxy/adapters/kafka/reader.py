@@ -213,7 +213,9 @@ class MemberReader(KafkaReader):
     async def _flush(self, partitions: set[int] | None = None) -> None:
         try:
             async with asyncio.timeout(FLUSH):
-                while not await self._write(partitions):
+                while True:
+                    if await self._write(partitions):
+                        return
                     await asyncio.sleep(COMMIT_PAUSE)
         except (TimeoutError, Fenced) as error:
             log.warning("the last positions of a member on %s were not written: %r", self._topic, error)

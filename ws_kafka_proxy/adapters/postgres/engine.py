@@ -135,6 +135,9 @@ class PostgresLog:
 
     # -- topics
 
+    def names(self) -> list[str]:
+        return sorted(self._names)
+
     def partitions(self, topic: str) -> int | None:
         known = self._names.get(topic)
         return None if known is None else len(known.partitions)
