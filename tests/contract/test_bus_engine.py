@@ -248,9 +248,10 @@ async def test_size_bounds_what_is_read_at_once(engine: Engine, topic: str, join
     await publish(engine, topic, *(b"x" * 100_000 for _ in range(20)))
     reading = await (await join()).holds(0, 1, 2, 3)
     sizes = []
-    while sum(sizes) < 20:
-        for event in await reading.reader.read(1_000, 250_000):
-            sizes.append(len(event.records))  # type: ignore[union-attr]
+    async with asyncio.timeout(10):
+        while sum(sizes) < 20:
+            for event in await reading.reader.read(1_000, 250_000):
+                sizes.append(len(event.records))  # type: ignore[union-attr]
     assert max(sizes) <= 4
 
 
