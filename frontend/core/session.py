@@ -253,7 +253,7 @@ class Session:
         except Exception:
             log.exception("%s failed", action.decode())
             self._fail(action, request_id, errors.Internal())
-        if self._waiting:
+        if self._waiting or self._paused:
             self._go_on()
 
     def _go_on(self) -> None:

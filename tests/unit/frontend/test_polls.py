@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from frontend.core import polls as module
+from frontend.core.scope import Scope
+from skep import errors
+from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Item
+from tests.unit.frontend.fakes import Frontend, command, message, notification, settled
+
+ALL = Scope(NOTIFICATION)
+
+
+@pytest.fixture
+async def frontend() -> AsyncIterator[Frontend]:
+    async with Frontend() as made:
+        yield made
+
+
+def poll(
+    frontend: Frontend, since: int | None = None, wait: float = 10, gone: asyncio.Event | None = None
+) -> asyncio.Task[list[Item]]:
+    async def run() -> list[Item]:
+        caller = await frontend.authenticate("client")
+        return await frontend.services.polls.poll(caller, "client", ALL, since, 0, wait, gone or asyncio.Event())
+
+    return asyncio.create_task(run())
+
+
+def found(items: list[Item]) -> list[int]:
+    return [message(item).id for item in items]
+
+
+async def test_stored_items_answer_at_once_and_foreign_ones_do_not(frontend: Frontend) -> None:
+    frontend.bus.stored = [notification(1, 11, time=2000), notification(2, 12, device="other", time=3000)]
+    assert found(await poll(frontend, since=1000)) == [11]
+
+
+async def test_without_waiting_there_is_one_read_and_no_interest(frontend: Frontend) -> None:
+    assert await poll(frontend, since=1000, wait=0) == []
+    assert await poll(frontend, wait=0) == []
+    assert len(frontend.bus.calls) == 1
+    assert len(frontend.interests) == 0
+
+
+async def test_the_first_live_message_answers(frontend: Frontend) -> None:
+    waiting = poll(frontend, since=1000)
+    await settled()
+    frontend.live(notification(1, 11, device="other"), notification(2, 12))
+    assert found(await waiting) == [12]
+    assert (len(frontend.registry), len(frontend.identities), len(frontend.services.polls)) == (0, 0, 0)
+
+
+async def test_a_message_during_the_read_is_not_missed(frontend: Frontend) -> None:
+    frontend.bus.silent = True
+    waiting = poll(frontend, since=1000)
+    await settled()
+    frontend.live(notification(1, 11))
+    for body, future in frontend.bus.waiting:
+        frontend.bus.answer(body, future)  # read before it was stored
+    assert found(await waiting) == [11]
+
+
+async def test_timeout_and_a_client_that_goes_away(frontend: Frontend) -> None:
+    assert await poll(frontend, wait=0.01) == []
+    gone = asyncio.Event()
+    waiting = poll(frontend, gone=gone)
+    await settled()
+    gone.set()
+    assert await waiting == []
+    assert len(frontend.registry) == 0
+
+
+async def test_a_revoked_user_is_told(frontend: Frontend) -> None:
+    waiting = poll(frontend)
+    await settled()
+    del frontend.caches.users[2]
+    frontend.identities.changed("user", ["2"])
+    with pytest.raises(errors.Unauthorized):
+        await waiting
+
+
+async def test_a_gap_ends_polls(frontend: Frontend) -> None:
+    waiting = poll(frontend)
+    await settled()
+    frontend.registry.lose()
+    with pytest.raises(errors.Unavailable):
+        await waiting
+
+
+async def test_polls_of_a_user_are_bounded(frontend: Frontend) -> None:
+    gone = asyncio.Event()
+    waiting = [poll(frontend, gone=gone) for _ in range(module.MAX_PER_USER)]
+    await settled()
+    with pytest.raises(errors.TooManyRequests):
+        await poll(frontend)
+    gone.set()
+    await asyncio.gather(*waiting)
+    assert await poll(frontend, wait=0) == []
+
+
+async def test_a_long_answer_is_cut_after_a_whole_millisecond(frontend: Frontend) -> None:
+    frontend.bus.stored = [notification(i, i, time=2000 + i // 300) for i in range(1, 3000)]
+    first = found(await poll(frontend, since=1000, wait=0))
+    assert first == list(range(1, 1200))
+    last = 2000 + first[-1] // 300
+    assert found(await poll(frontend, since=last, wait=0))[0] == first[-1] + 1
+
+
+async def test_wait_for_update(frontend: Frontend) -> None:
+    async def wait(id: int) -> object:
+        caller = await frontend.authenticate("client")
+        return await frontend.services.polls.wait_for_update(caller, "client", "mine", id, 10, asyncio.Event())
+
+    assert await wait(11) is None  # there is no such command
+    frontend.bus.stored = [command(1, 11, COMMAND), command(2, 12, COMMAND, updated=2000)]
+    assert await wait(12) is not None
+    waiting = asyncio.create_task(wait(11))
+    await settled()
+    frontend.live(command(3, 12, UPDATE, updated=3000))
+    await settled()
+    assert not waiting.done()
+    update = command(4, 11, UPDATE, updated=3000)
+    frontend.live(update)
+    assert await waiting == update.command

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from frontend.core.services import Limits
+from skep.wire.messages import COMMAND, UPDATE, InsertNotification
+from tests.cases import websocket
+from tests.unit.frontend.fakes import Frontend, command, ids, notification, settled
+
+
+@pytest.fixture
+async def frontend() -> AsyncIterator[Frontend]:
+    async with Frontend() as made:
+        yield made
+
+
+def insert(request_id: int, device: str = "mine", **more: object) -> bytes:
+    body = {"action": "notification/insert", "requestId": request_id, "deviceId": device, **more}
+    return json.dumps({**body, "notification": {"notification": f"n{request_id}"}}).encode()
+
+
+def ask(action: str, **fields: object) -> bytes:
+    return json.dumps({"action": action, "requestId": "r", **fields}).encode()
+
+
+@pytest.mark.parametrize("case", websocket.CASES, ids=lambda case: case.name)
+async def test_case(frontend: Frontend, case: websocket.Case) -> None:
+    session, outlet = frontend.session()
+    if case.who is not None:
+        await session.authenticate(case.who)
+    session.receive(case.sent.encode())
+    await settled()
+    (reply,) = outlet.take()
+    assert websocket.matches(case.reply, reply), reply
+
+
+async def test_authenticate_holds_up_what_follows_it(frontend: Frontend) -> None:
+    session, outlet = frontend.session()
+    session.receive(ask("authenticate", token="client"))
+    session.receive(insert(1))
+    await settled()
+    assert [r["status"] for r in outlet.take()] == ["success", "success"]
+
+
+async def test_a_vanished_user_and_an_expired_token(frontend: Frontend) -> None:
+    session, outlet = await frontend.client("client")
+    frontend.caches.users.pop(2)
+    frontend.identities.changed("user", ["2"])
+    await settled()
+    session.receive(insert(1))
+    await settled()
+    assert outlet.take()[0]["code"] == 401
+    session.receive(ask("authenticate", token="late"))
+    await settled()
+    assert outlet.take()[0]["error"] == "Token expired"
+
+
+async def test_inserts_keep_their_order_while_a_device_is_looked_up(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.caches.slow = asyncio.Event()
+    session.receive(insert(1))
+    frontend.caches.slow.set()
+    await settled()
+    frontend.caches.slow = asyncio.Event()
+    session.receive(insert(2, "other"))  # unknown as yet
+    session.receive(insert(3))  # known
+    await settled()
+    assert len(frontend.bus.calls) == 1
+    frontend.caches.slow.set()
+    await settled()
+    names = [body.notification.name for _, body, _ in frontend.bus.calls if isinstance(body, InsertNotification)]
+    assert names == ["n1", "n2", "n3"]
+    assert [r["requestId"] for r in outlet.take()] == [1, 2, 3]
+
+
+async def test_known_device_goes_to_the_bus_at_once(frontend: Frontend) -> None:
+    session, _ = await frontend.client()
+    session.receive(insert(1))
+    await settled()
+    session.receive(insert(2))
+    assert len(frontend.bus.calls) == 2
+
+
+async def test_a_changed_device_is_looked_up_again(frontend: Frontend) -> None:
+    session, outlet = await frontend.client("client")
+    session.receive(insert(1))
+    await settled()
+    frontend.caches.devices["mine"] = frontend.caches.devices["other"]
+    frontend.known.changed("device", ["mine"])
+    session.receive(insert(2))
+    await settled()
+    assert [r["status"] for r in outlet.take()] == ["success", "error"]
+
+
+async def test_idempotency_key_gives_the_same_id(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    session.receive(insert(1, idempotencyKey="k"))
+    session.receive(insert(2, idempotencyKey="k"))
+    session.receive(insert(3, idempotencyKey="other"))
+    session.receive(insert(4, "other", idempotencyKey="k"))
+    await settled()
+    given = [reply["notification"]["id"] for reply in outlet.take()]
+    assert given[0] == given[1]
+    assert len(set(given)) == 3
+    assert max(given) < 2**53
+    assert all(body.repeatable for _, body, _ in frontend.bus.calls)
+
+
+async def test_requests_past_the_bound_wait_and_reading_stops() -> None:
+    async with Frontend(Limits(requests=3)) as frontend:
+        session, outlet = await frontend.client()
+        session.receive(insert(0))
+        await settled()
+        outlet.take()
+        frontend.bus.silent = True
+        for i in range(1, 6):
+            session.receive(insert(i))
+        assert len(frontend.bus.waiting) == 3
+        assert outlet.paused
+        for body, future in frontend.bus.waiting:
+            frontend.bus.answer(body, future)
+        frontend.bus.silent = False
+        await settled()
+        assert [r["requestId"] for r in outlet.take()] == [1, 2, 3, 4, 5]
+        assert not outlet.paused
+
+
+async def test_anonymous_flood_is_cut_off() -> None:
+    async with Frontend(Limits(anonymous_messages=5)) as frontend:
+        session, outlet = frontend.session()
+        for _ in range(12):
+            session.receive(b"{}")
+        assert outlet.closed is not None
+        assert outlet.closed[0] == 1008
+
+
+# -- subscriptions ---------------------------------------------------------------------------------------------------
+
+
+async def test_reply_then_stored_then_live(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.stored = [notification(1, 11, time=2000), notification(2, 12, time=3000)]
+    frontend.bus.hold_markers = asyncio.Event()
+    session.receive(ask("notification/subscribe", deviceId="mine", timestamp=1000))
+    await settled()
+    frontend.live(notification(2, 12, time=3000), notification(3, 13, time=4000))
+    assert outlet.sent == []
+    frontend.bus.hold_markers.set()
+    await settled()
+    replies = outlet.take()
+    assert replies[0]["status"] == "success"
+    assert ids(replies) == [11, 12, 13]
+    assert {r["subscriptionId"] for r in replies} == {replies[0]["subscriptionId"]}
+
+
+async def test_what_the_replay_contained_is_not_pushed_when_its_event_comes_late(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.stored = [notification(1, 11, time=2000)]
+    session.receive(ask("notification/subscribe", timestamp=1000))
+    await settled()
+    frontend.live(notification(1, 11, time=2000), notification(2, 12, time=3000))
+    assert ids(outlet.take()) == [11, 12]
+
+
+async def test_an_update_later_than_the_replay_is_pushed(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.stored = [command(5, 11, UPDATE, updated=2000)]
+    session.receive(ask("command/subscribe", timestamp=500, returnUpdatedCommands=True))
+    await settled()
+    frontend.live(command(4, 11, UPDATE, updated=1500), command(5, 11, UPDATE, updated=2000))
+    frontend.live(command(6, 11, UPDATE, updated=2500))
+    replies = outlet.take()
+    assert ids(replies) == [11, 11]
+    assert {r["action"] for r in replies[1:]} == {"command/update"}
+
+
+async def test_a_page_never_splits_a_millisecond(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.stored = [notification(i, i, time=2000 + i // 150) for i in range(1, 700)]
+    session.receive(ask("notification/subscribe", timestamp=1000))
+    await settled(200)
+    assert ids(outlet.take()) == list(range(1, 700))
+
+
+async def test_command_replay_is_limited(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.stored = [command(i, i, COMMAND, time=2000 + i) for i in range(1, 31)]
+    session.receive(ask("command/subscribe", timestamp=1000))
+    session.receive(ask("command/subscribe", timestamp=1000, limit=3))
+    session.receive(ask("command/subscribe", timestamp=1000, limit=0))
+    await settled(100)
+    by_subscription: dict[int, int] = {}
+    for reply in outlet.take():
+        by_subscription[reply["subscriptionId"]] = by_subscription.get(reply["subscriptionId"], -1) + 1
+    assert list(by_subscription.values()) == [20, 3, 30]
+
+
+async def test_two_subscriptions_get_two_pushes_one_filter_gets_one(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    session.receive(ask("notification/subscribe", deviceId="mine", names=["a", "b"]))
+    session.receive(ask("notification/subscribe", networkIds=[1, 2]))
+    await settled()
+    first, second = (reply["subscriptionId"] for reply in outlet.take())
+    assert first != second
+    frontend.live(notification(1, 11, name="a"))
+    frontend.live(notification(2, 12, name="z"))
+    assert [(r["subscriptionId"], r["notification"]["id"]) for r in outlet.take()] in (
+        [(first, 11), (second, 11), (second, 12)],
+        [(second, 11), (first, 11), (second, 12)],
+    )
+
+
+async def test_repeated_events_are_dropped_until_the_log_is_another(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    outlet.take()
+    frontend.live(notification(1, 11), notification(2, 12))
+    frontend.live(notification(1, 11), notification(2, 12), notification(3, 13), notification(1, 14, at=1))
+    frontend.live(notification(1, 15), incarnation="another log")
+    assert ids(outlet.take()) == [11, 12, 13, 14, 15]
+
+
+async def test_rights_count_at_each_delivery(frontend: Frontend) -> None:
+    session, outlet = await frontend.client("client")
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    outlet.take()
+    frontend.live(notification(1, 11), notification(2, 12, device="other"))
+    frontend.caches.users[2] = frontend.caches.users[2].__class__(2, "client", 1, 0, frozenset())
+    frontend.identities.changed("user", ["2"])
+    await settled()
+    frontend.live(notification(3, 13))
+    assert ids(outlet.take()) == [11]
+
+
+async def test_a_client_does_not_see_other_networks_by_device(frontend: Frontend) -> None:
+    """A device that moves out of sight stops being pushed, though the subscription names it."""
+    session, outlet = await frontend.client("client")
+    session.receive(ask("notification/subscribe", deviceId="mine"))
+    await settled()
+    outlet.take()
+    moved = notification(1, 11)
+    assert moved.notification is not None
+    moved.notification.network_id = 2
+    frontend.live(moved)
+    assert outlet.take() == []
+
+
+async def test_unsubscribe_ends_it_and_the_interest_lingers(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    id = outlet.take()[0]["subscriptionId"]
+    session.receive(ask("subscription/list"))
+    assert outlet.take()[0]["subscriptions"][0]["subscriptionId"] == id
+    session.receive(ask("command/unsubscribe", subscriptionId=id))
+    session.receive(ask("notification/unsubscribe", subscriptionId=id))
+    assert [r["status"] for r in outlet.take()] == ["error", "success"]
+    frontend.live(notification(1, 11))
+    assert outlet.take() == []
+    assert len(frontend.registry) == 0
+    assert len(frontend.interests) == 1
+
+
+async def test_a_closed_socket_leaves_nothing_behind(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.hold_markers = asyncio.Event()
+    session.receive(ask("notification/subscribe", deviceId="mine"))
+    await settled()
+    session.closed()
+    frontend.bus.hold_markers.set()
+    await settled()
+    assert (len(frontend.registry), len(frontend.identities), outlet.sent) == (0, 0, [])
+
+
+async def test_subscribe_fails_with_the_bus_and_works_after_it(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    await settled()
+    frontend.bus.away = True
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    assert outlet.take()[0]["code"] == 503
+    assert (len(frontend.registry), len(frontend.interests)) == (0, 0)
+    frontend.bus.away = False
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    assert outlet.take()[0]["status"] == "success"
+
+
+async def test_too_many_subscriptions() -> None:
+    async with Frontend(Limits(subscriptions=2)) as frontend:
+        session, outlet = await frontend.client()
+        for _ in range(3):
+            session.receive(ask("notification/subscribe"))
+        await settled()
+        assert sorted(r.get("code", 0) for r in outlet.take()) == [0, 0, 429]
+
+
+async def test_a_gap_closes_subscribers_only(frontend: Frontend) -> None:
+    (session, outlet), (_, idle) = await frontend.client(), await frontend.client()
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    frontend.registry.lose()
+    assert outlet.closed is not None
+    assert outlet.closed[0] == 1013
+    assert idle.closed is None
