@@ -10,16 +10,25 @@ from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection
 
+from skep import bus, tokens
+from skep.errors import Unauthorized
 from skep.run import App
+from skep.wire.proxy import MAX_FRAME
+from ws_kafka_proxy.adapters.bus import BusTopics
 from ws_kafka_proxy.adapters.kafka import KafkaEngine
 from ws_kafka_proxy.adapters.postgres.engine import PostgresLog
 from ws_kafka_proxy.adapters.postgres.options import Options as LogOptions
 from ws_kafka_proxy.api import server
+from ws_kafka_proxy.api.json import POLICY, JsonSocket
 from ws_kafka_proxy.api.service import ServiceSocket
-from ws_kafka_proxy.core import session, streams
+from ws_kafka_proxy.core import json_dialect, session, streams
 from ws_kafka_proxy.core.engine import Engine
+from ws_kafka_proxy.core.json_roles import Plugin, Sessions, Tool
 from ws_kafka_proxy.settings import CORE, KAFKA, Settings
 
+PLUGIN_SERVICE = "plugin_proxy"
+JSON_LIMITS = json_dialect.Limits()
+TOOL_LIMITS = json_dialect.Limits(frame=MAX_FRAME)
 TICK = 0.1
 """Seconds between looks at short-lived topics that are full or unread."""
 
@@ -56,10 +65,11 @@ class Core:
             self._health,
             settings.bus_secret,
             self._serve_service,
-            None,
+            self._serve_json,
             self._clock,
         )
         self._sockets: set[ServiceSocket] = set()
+        self._json_sockets: set[JsonSocket] = set()
         self._ticking: asyncio.Task[None] | None = None
 
     def _make_engine(self) -> Engine:
@@ -104,8 +114,11 @@ class Core:
         """Another proxy writes the log: our clients belong there."""
         self.listener.accepting = not waiting
         if waiting:
+            reason = "another proxy is the writer"
             for socket in list(self._sockets):
-                socket.finish(session.TRY_AGAIN, "another proxy is the writer")
+                socket.finish(session.TRY_AGAIN, reason)
+            for json_socket in list(self._json_sockets):
+                json_socket.finish(session.TRY_AGAIN, reason)
 
     async def _serve_service(self, connection: ServerConnection) -> None:
         identity = self.listener.identify(connection.request)
@@ -117,6 +130,19 @@ class Core:
             await socket.run()
         finally:
             self._sockets.discard(socket)
+
+    async def _serve_json(self, connection: ServerConnection) -> None:
+        try:
+            identity = self.listener.identify(connection.request)
+        except Unauthorized as error:
+            await connection.close(POLICY, error.text)
+            return
+        socket = JsonSocket(connection, Tool(*identity), self._engine, TOOL_LIMITS, self._clock)
+        self._json_sockets.add(socket)
+        try:
+            await socket.run()
+        finally:
+            self._json_sockets.discard(socket)
 
     async def _health(self) -> tuple[bool, object]:
         well = await self._engine.healthy()
@@ -131,17 +157,43 @@ class Core:
 
 
 class Plugins:
-    """The listener for plugins: no service dialect, whatever the token."""
+    """The listener for plugins: no service dialect, whatever the token. A client of the core proxy."""
 
     def __init__(self, settings: Settings) -> None:
-        options = server.Options(settings.host, settings.plugin_port, settings.ping_interval, settings.ping_timeout)
-        self.listener = server.Listener(options, self._health, settings.bus_secret, None, None, steady_clock())
+        self._settings = settings
+        self._clock = steady_clock()
+        self._instance = settings.instance or f"{PLUGIN_SERVICE}-1"
+        self._bus = self._connect(self._instance)
+        self._topics = BusTopics(self._bus, self._connect)
+        self._keys = tokens.Keys.parse(settings.jwt_secret, settings.jwt_key == "base64")
+        self._sessions = Sessions()
+        options = server.Options(
+            settings.host, settings.plugin_port, settings.ping_interval, settings.ping_timeout, JSON_LIMITS.frame
+        )
+        self.listener = server.Listener(options, self._health, settings.bus_secret, None, self._serve, self._clock)
+        self._sockets: set[JsonSocket] = set()
 
     async def start(self) -> None:
+        await self._bus.start()
         await self.listener.start()
 
     async def stop(self) -> None:
         await self.listener.stop()
+        await self._bus.close()
+
+    def _connect(self, instance: str) -> bus.Bus:
+        return bus.Bus(self._settings.bus_urls, PLUGIN_SERVICE, instance, self._settings.bus_secret)
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        role = Plugin(self._keys, self._sessions, self._clock())
+        socket = JsonSocket(connection, role, self._topics, JSON_LIMITS, self._clock)
+        self._sockets.add(socket)
+        try:
+            await socket.run()
+        finally:
+            role.close()
+            self._sockets.discard(socket)
 
     async def _health(self) -> tuple[bool, object]:
-        return True, {"status": "ok"}
+        well = self._bus.connected
+        return well, {"status": "ok" if well else "unavailable", "sockets": len(self._sockets)}
