@@ -36,8 +36,9 @@ def listing(
         device_ids=device_ids,
         names=names,
         status=status,
-        start=start,
-        end=end,
+        # Plain integers: what a route decoded may be of a class of its own, which has no place on the bus.
+        start=None if start is None else int(start),
+        end=None if end is None else int(end),
         sort=field,
         descending=order != "ASC" if sort_field else order == "DESC",
         take=min(take, MAX_TAKE),
