@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import psycopg
 
 from skep.wire.proxy import Delivered
+from ws_kafka_proxy.adapters.postgres.connecting import Connection, connect
 from ws_kafka_proxy.adapters.postgres.schema import (
     DDL,
     LOCK,
@@ -21,8 +22,6 @@ from ws_kafka_proxy.adapters.postgres.schema import (
     leaf_ddl,
     leaf_name,
 )
-
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 class StoreLost(Exception):
@@ -86,9 +85,7 @@ class Side:
                 raise
 
     async def _connect(self) -> Connection:
-        connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=max(2, round(self._deadline)), application_name=self._name
-        )
+        connection = await connect(self._url, self._name, self._deadline)
         try:
             if self._setup:
                 await connection.execute(self._setup)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import psycopg
 from psycopg import pq
 
+from ws_kafka_proxy.adapters.postgres.connecting import Connection, connect
 from ws_kafka_proxy.adapters.postgres.schema import COPY, LOCK
 
 
@@ -32,7 +32,7 @@ class Writer:
     """One statement at a time. When the connection breaks, also between statements, `lost` is true and `on_lost`
     is called."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], deadline: float, on_lost: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, deadline: float, on_lost: Callable[[], None]) -> None:
         self._connection = connection
         self._on_lost = on_lost
         self._pg: pq.abc.PGconn = connection.pgconn
@@ -46,10 +46,7 @@ class Writer:
     @classmethod
     async def connect(cls, url: str, name: str, deadline: float, on_lost: Callable[[], None]) -> Writer:
         """name: application_name. Raises psycopg.OperationalError."""
-        connection = await psycopg.AsyncConnection.connect(
-            url, autocommit=True, connect_timeout=max(2, round(deadline)), application_name=name
-        )
-        return cls(connection, deadline, on_lost)
+        return cls(await connect(url, name, deadline), deadline, on_lost)
 
     @property
     def pid(self) -> int:
