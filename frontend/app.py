@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -156,4 +157,6 @@ class App:
 
 def _ended(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
+        # Half a service would look healthy and serve nobody: stop in order, and be started again.
         log.critical("a part of the service has failed", exc_info=task.exception())
+        signal.raise_signal(signal.SIGTERM)
