@@ -36,6 +36,7 @@ class Partition:
         """Committed records; live readers are woken."""
         self.next += len(records)
         if not self.readers:
+            self.forget()  # a tail with a hole before `next` would give its records wrong offsets
             return
         self._trim()
         self.tail += records
