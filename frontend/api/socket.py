@@ -1,7 +1,8 @@
 """One WebSocket on an asyncio transport: frames in, one write a loop turn out, bounds, close handshake, pings.
 
-Tornado does the handshake and hands its socket over: its receive loop costs some 40 µs a frame and `write_message`
-25 µs, which is more than everything else the frontend does with a message.
+Tornado does the handshake and hands its socket over, because its frame loop awaits for every message in and its
+`write_message` makes a task for every message out. As it is here, an insert that is acknowledged and pushed once
+costs the whole process 52 µs of CPU (70,166 of them in 3.68 s; bus, rights and JSON included).
 """
 
 from __future__ import annotations
