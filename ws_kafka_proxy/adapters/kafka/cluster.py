@@ -6,27 +6,21 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from skep import logs
 from ws_kafka_proxy.adapters.kafka import protocol
+from ws_kafka_proxy.adapters.kafka.client import RETRY, Client, Connect, started
 
 log = logs.get("bus.kafka")
 
 LATEST, EARLIEST = -1, -2
-REQUEST_TIMEOUT = 10.0
-"""Of one request to a broker, seconds. Above the longest wait of a JoinGroup."""
-RETRY = 0.1
 TOPIC_TIMEOUT = 15.0
 """For making or deleting a topic until every broker shows it, seconds."""
 
 ADMIN = "admin"
-"""Connections have names: requests on one of them wait for each other, so long ones get their own."""
-
-Connect = Callable[[], AIOKafkaClient]
 
 
 class Topic(NamedTuple):
@@ -40,32 +34,13 @@ class TopicRefused(Exception):
     """The brokers don't take this topic, as it was asked for."""
 
 
-async def started(connect: Connect) -> AIOKafkaClient:
-    """A client with its first metadata. Tries until the cluster answers."""
-    wait = RETRY
-    while True:
-        client = connect()
-        try:
-            await client.bootstrap()
-        except KafkaError as error:
-            await client.close()
-            log.warning("Kafka does not answer, trying again: %s", error)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 1.0)
-        except BaseException:
-            await client.close()
-            raise
-        else:
-            return client
-
-
 class Cluster:
     """Shared by writer and readers. `client`: for everything that is not a reader's."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
         self.topics: dict[str, Topic] = {}
-        self.client: AIOKafkaClient
+        self.client: Client
         self._refreshing: asyncio.Task[bool] | None = None
 
     async def start(self) -> None:
@@ -113,7 +88,7 @@ class Cluster:
         node = self.client.get_random_node()
         return await self.client.send(node, request, group=connection)
 
-    async def offsets(self, topic: str, times: dict[int, int], client: AIOKafkaClient | None = None) -> dict[int, int]:
+    async def offsets(self, topic: str, times: dict[int, int], client: Client | None = None) -> dict[int, int]:
         """For each partition the first offset at or after a time (ms), LATEST or EARLIEST; -1 where there is none.
 
         Retries while leaders are away. Raises KeyError for a missing topic.
@@ -133,9 +108,7 @@ class Cluster:
                 await asyncio.sleep(RETRY)
                 await self.refresh()
 
-    async def _offsets(
-        self, client: AIOKafkaClient, node: int, topic: str, wanted: list[tuple[int, int]]
-    ) -> dict[int, int]:
+    async def _offsets(self, client: Client, node: int, topic: str, wanted: list[tuple[int, int]]) -> dict[int, int]:
         try:
             response = await client.send(node, OffsetRequest(-1, 0, [(topic, wanted)]), group=ADMIN)
         except KafkaError as error:

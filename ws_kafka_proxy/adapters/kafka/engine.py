@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest, ListGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -14,15 +14,8 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from skep import logs
 from skep.wire import topics
 from skep.wire.proxy import Code, Failure, Record, Start
-from ws_kafka_proxy.adapters.kafka.cluster import (
-    EARLIEST,
-    LATEST,
-    REQUEST_TIMEOUT,
-    RETRY,
-    Cluster,
-    TopicRefused,
-    started,
-)
+from ws_kafka_proxy.adapters.kafka.client import REQUEST_TIMEOUT, RETRY, Client, started
+from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, Cluster, TopicRefused
 from ws_kafka_proxy.adapters.kafka.reader import KafkaReader, MemberReader
 from ws_kafka_proxy.adapters.kafka.writer import Call, Result, Writer
 from ws_kafka_proxy.core.engine import EngineLost
@@ -64,13 +57,8 @@ class KafkaEngine:
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _connect(self) -> AIOKafkaClient:
-        return AIOKafkaClient(
-            bootstrap_servers=self._bootstrap,
-            client_id="skep",
-            request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
-            **self._security,
-        )
+    def _connect(self) -> Client:
+        return Client(self._bootstrap, self._security)
 
     async def start(self) -> None:
         await self._cluster.start()

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 from skep import logs
 from skep.wire.proxy import Assigned, Delivered, Gap, Revoked
 from ws_kafka_proxy.adapters.kafka import protocol, records
-from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, RETRY, Cluster
+from ws_kafka_proxy.adapters.kafka.client import RETRY, Client
+from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, Cluster
 from ws_kafka_proxy.core.engine import Chunk, EngineLost, ReaderEvent, TopicDeleted
 
 log = logs.get("bus.kafka")
@@ -38,7 +38,7 @@ class Fetcher:
     `fail` is called with TopicDeleted when the topic is gone, with EngineLost when another one has its name.
     """
 
-    def __init__(self, cluster: Cluster, client: AIOKafkaClient, topic: str, fail: Callable[[Exception], None]) -> None:
+    def __init__(self, cluster: Cluster, client: Client, topic: str, fail: Callable[[Exception], None]) -> None:
         self._cluster = cluster
         self._client = client
         self._topic = topic

@@ -13,7 +13,7 @@ import time
 from typing import Any, Protocol
 
 import msgspec
-from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.client import CoordinationType
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -21,7 +21,8 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGro
 
 from skep import logs
 from ws_kafka_proxy.adapters.kafka import protocol
-from ws_kafka_proxy.adapters.kafka.cluster import RETRY, Cluster
+from ws_kafka_proxy.adapters.kafka.client import RETRY, Client
+from ws_kafka_proxy.adapters.kafka.cluster import Cluster
 from ws_kafka_proxy.core.assignment import Claim, assign
 from ws_kafka_proxy.core.engine import Fenced, TopicDeleted
 
@@ -59,7 +60,7 @@ class Member:
     def __init__(
         self,
         cluster: Cluster,
-        client: AIOKafkaClient,
+        client: Client,
         group: str,
         instance: str,
         session: float,

@@ -6,11 +6,10 @@ import asyncio
 import binascii
 from base64 import b64decode, b64encode
 
-from aiokafka.client import AIOKafkaClient
-
 from skep import logs
 from skep.wire.proxy import Assigned, Gap, Revoked, Start
-from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, RETRY, Cluster
+from ws_kafka_proxy.adapters.kafka.client import RETRY, Client
+from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, Cluster
 from ws_kafka_proxy.adapters.kafka.fetcher import Fetcher
 from ws_kafka_proxy.adapters.kafka.member import Member
 from ws_kafka_proxy.core.engine import Fenced, ReaderEvent, TopicDeleted
@@ -30,7 +29,7 @@ MAX_STATE = 3_000
 class KafkaReader:
     """A broadcast subscriber: every partition, no positions kept."""
 
-    def __init__(self, cluster: Cluster, client: AIOKafkaClient, topic: str, start: Start) -> None:
+    def __init__(self, cluster: Cluster, client: Client, topic: str, start: Start) -> None:
         self._cluster = cluster
         self._client = client
         self._topic = topic
@@ -102,7 +101,7 @@ class MemberReader(KafkaReader):
     def __init__(
         self,
         cluster: Cluster,
-        client: AIOKafkaClient,
+        client: Client,
         topic: str,
         start: Start,
         group: str,

@@ -23,7 +23,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from skep import logs
 from skep.wire.proxy import Code, Failure, Record
 from ws_kafka_proxy.adapters.kafka import protocol, records
-from ws_kafka_proxy.adapters.kafka.cluster import RETRY, Cluster
+from ws_kafka_proxy.adapters.kafka.client import RETRY
+from ws_kafka_proxy.adapters.kafka.cluster import Cluster
 from ws_kafka_proxy.core.engine import EngineLost
 
 log = logs.get("bus.kafka")
