@@ -162,14 +162,16 @@ class Traffic:
             except (*LOST, Refused):
                 await asyncio.sleep(0.1)
                 continue
-            due = max(due, time.monotonic())
-            while self.sending and not session.reader.done():
-                await self._insert(session, name, device, next(sequence))
-                due += step
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if session.waiting:
-                await session.idle.wait()
-            await session.close()
+            try:
+                due = max(due, time.monotonic())
+                while self.sending and not session.reader.done():
+                    await self._insert(session, name, device, next(sequence))
+                    due += step
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                if session.waiting:
+                    await session.idle.wait()
+            finally:
+                await session.close()
 
     async def _insert(self, session: Session, name: str, device: str, sequence: int) -> None:
         key = (name, sequence)
