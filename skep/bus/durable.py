@@ -156,6 +156,8 @@ class Durable(Subscription):
 
     def _finish(self, end: Closed) -> None:
         self._flush()
+        if self.group is not None:
+            self._drop_records(set(self._held))  # the next owner gets them
         self._held.clear()
         self._changed.set()
         super()._finish(end)

@@ -122,7 +122,8 @@ class Subscription:
         return set(partitions)
 
     async def close(self) -> None:
-        """Unsubscribe; a group member leaves its group. `next` then raises Closed."""
+        """Unsubscribe; a group member leaves its group, and what it has not acknowledged by now goes to others.
+        `next` then raises Closed."""
         self._host.forget(self)
         self._finish(Closed(0, "closed by its owner"))
         await self._host.leave(self._legs())

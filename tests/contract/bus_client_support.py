@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,10 +116,13 @@ async def until(condition: Callable[[], bool], what: Callable[[], object] = lamb
 
 @dataclass
 class Seen:
-    """What one subscriber was handed, acknowledged where that means something. key: of the flow it follows."""
+    """What one subscriber was handed, acknowledged at once. numbers: of each partition. places: (partition, offset)
+    of each number, however often it came."""
 
     subscription: bus.Subscription
     numbers: dict[int, list[int]] = field(default_factory=dict)
+    places: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
+    _next: dict[int, int] = field(default_factory=dict)
     others: list[bus.Event] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
@@ -132,11 +135,21 @@ class Seen:
             while True:
                 for event in await self.subscription.next():
                     if isinstance(event, bus.Records):
-                        found = self.numbers.setdefault(event.partition, [])
-                        found += [int(r.payload or b"-1") for r in event.records]
+                        self._handle(event)
                         self.subscription.ack(event.partition, event.records[-1].offset + 1, b"state")
                     else:
                         self.others.append(event)
+                        if isinstance(event, bus.Assigned):
+                            self._next[event.partition] = event.offset
+
+    def _handle(self, event: bus.Records) -> None:
+        for record in event.records:
+            if event.incarnation:
+                assert record.offset >= self._next[event.partition], "handed over twice"
+                self._next[event.partition] = record.offset + 1
+            number = int(record.payload or b"-1")
+            self.numbers.setdefault(event.partition, []).append(number)
+            self.places.setdefault(number, set()).add((event.partition, record.offset))
 
     @property
     def count(self) -> int:
@@ -149,9 +162,26 @@ class Seen:
         return all(numbers == sorted(numbers) for numbers in self.numbers.values())
 
     async def stop(self) -> None:
+        """Raises what went wrong in handling."""
         if self.task is not None:
             self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.task
+
+
+def check_shared(members: Sequence[Seen], count: int) -> None:
+    """A partition that moved: what the last owner had not acknowledged may come to the next one too, from the same
+    place in the log. A number at two places is a repetition that should have been dropped."""
+    places: dict[int, set[tuple[int, int]]] = {}
+    for member in members:
+        for number, found in member.places.items():
+            places.setdefault(number, set()).update(found)
+    assert sorted(places) == list(range(count))
+    assert {number: found for number, found in places.items() if len(found) > 1} == {}
+    log = sorted((place, number) for number, found in places.items() for place in found)
+    for partition in {place[0] for place, _ in log}:
+        numbers = [number for place, number in log if place[0] == partition]
+        assert numbers == sorted(numbers)
 
 
 class Flow:
