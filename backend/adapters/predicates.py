@@ -6,11 +6,23 @@ from typing import Any
 
 from hazelcast.predicate import Predicate, and_, between, equal, in_, or_, true
 
-from skep.wire.messages import UPDATE, List
+from skep.wire.messages import NOTIFICATION, UPDATE, List
 
 _MIN, _MAX = -(2**63), 2**63 - 1
-ATTRIBUTES = ("timestamp", "lastUpdated", "born", "name", "status", "__key")
-"""What sorting needs, and the key."""
+_BORN, _NAME, _KEY, _TIME, _STATUS, _UPDATED = range(6)
+
+
+def attributes(query: List) -> tuple[str, ...]:
+    """What sorting needs: the columns of `page`'s rows."""
+    common = ("born", "name", "__key", "timestamp")
+    return common if query.kind == NOTIFICATION else (*common, "status", "lastUpdated")
+
+
+def nothing(query: List) -> bool:
+    """Whether no message can match."""
+    if query.kind == NOTIFICATION and query.status is not None:
+        return True
+    return query.take == 0 or [] in (query.device_ids, query.scopes, query.names)
 
 
 def predicate(query: List) -> Predicate:
@@ -52,9 +64,14 @@ def _any(parts: list[Predicate]) -> Predicate:
 
 
 def page(query: List, rows: list[Any]) -> list[str]:
-    """Keys of the page, in order. rows: values of `ATTRIBUTES`. Ties are in the order of arrival."""
-    rows.sort(key=lambda row: (row[2], row[5]))
-    by = {"status": 4, "command": 3, "notification": 3}.get(query.sort, 1 if query.kind == UPDATE else 0)
-    rows.sort(key=lambda row: row[by] or (0 if by < 2 else ""), reverse=query.descending)
+    """Keys of the page, in order. Ties are in the order of arrival."""
+    rows.sort(key=lambda row: (row[_BORN], row[_KEY]))
+    by = _UPDATED if query.kind == UPDATE else _TIME
+    if query.sort == "status" and query.kind != NOTIFICATION:
+        rows.sort(key=lambda row: row[_STATUS] or "", reverse=query.descending)
+    elif query.sort in ("command", "notification"):
+        rows.sort(key=lambda row: row[_NAME] or "", reverse=query.descending)
+    elif query.sort != "status":
+        rows.sort(key=lambda row: row[by], reverse=query.descending)
     end = None if query.take is None else query.skip + query.take
-    return [row[5] for row in rows[query.skip : end]]
+    return [row[_KEY] for row in rows[query.skip : end]]
