@@ -56,6 +56,7 @@ class KafkaEngine:
         self._lag: dict[str, int] = {}
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._readers: set[KafkaReader] = set()
 
     def _connect(self) -> Client:
         return Client(self._bootstrap, self._security)
@@ -73,6 +74,7 @@ class KafkaEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(reader.close(leave=False) for reader in self._readers))
         await self._writer.stop(STOP_TIMEOUT)
         await self._cluster.stop()
 
@@ -119,6 +121,7 @@ class KafkaEngine:
             reader = KafkaReader(self._cluster, client, topic, start)
         else:
             reader = MemberReader(self._cluster, client, topic, start, _group_id(group, topic), member, self._session)
+        self._readers = {r for r in self._readers if not r.closed} | {reader}
         try:
             await reader.open(set(range(count)))
         except BaseException:

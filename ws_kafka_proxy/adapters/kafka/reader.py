@@ -37,6 +37,7 @@ class KafkaReader:
         self._incarnation = cluster.topics[topic].id
         self._fetcher = Fetcher(cluster, client, topic, self.failed)
         self._error: Exception | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def open(self, partitions: set[int]) -> None:
         """Returns when the subscription is in effect. Raises KeyError."""
@@ -53,8 +54,18 @@ class KafkaReader:
         """Broadcast readers have no positions."""
 
     async def close(self, leave: bool) -> None:
+        """May be called again, also while it closes."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(leave))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, leave: bool) -> None:
         await self._fetcher.stop()
         await self._client.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closing is not None and self._closing.done()
 
     def failed(self, error: Exception) -> None:
         self._error = self._error or error
@@ -126,13 +137,13 @@ class MemberReader(KafkaReader):
         if isinstance(self._error, TopicDeleted):
             raise KeyError(self._topic)
 
-    async def close(self, leave: bool) -> None:
+    async def _close(self, leave: bool) -> None:
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.gather(self._committer, return_exceptions=True)
         await self._flush()
         await self._member.stop(leave)
-        await super().close(leave)
+        await super()._close(leave)
 
     def commit(self, partition: int, offset: int, state: bytes) -> None:
         if partition in self._announced | self._leaving and offset >= self._positions[partition]:
