@@ -68,6 +68,9 @@ class Folder:
             path.unlink(missing_ok=True)
         return found
 
+    def has_secret(self, name: str) -> bool:
+        return (self.path / "secrets" / name).exists()
+
     def secret(self, name: str) -> str:
         """The secret of that name, made at the first call."""
         path = self.path / "secrets" / name

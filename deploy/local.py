@@ -5,6 +5,7 @@ python -m deploy.local [-v]      -v: show all that the processes log
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ STOP_SECONDS = 4.5
 """The services have all stopped by then; what is left is killed."""
 EDGE = ["frontend", "auth", "plugin-manager", "proxy-plugins"]
 ENGINES = ["postgres", "kafka"]
+PASSWORD = "postgres_password"  # noqa: S105 - the name of the file
 
 
 class Stopped(BaseException):
@@ -136,7 +138,15 @@ class Launcher:
                 database.check(url)
             return url
         say("starting PostgreSQL")
-        server = postgres.server(self.folder.path, self.folder.secret("postgres_password"))
+        known = self.folder.has_secret(PASSWORD)
+        server = postgres.server(self.folder.path, self.folder.secret(PASSWORD) if known else "")
+        if not known and server.exists:
+            # As root the data lie outside of the data folder; whoever deleted that deleted the password only.
+            raise Failed(
+                f"{server.data} belongs to a data folder that was deleted, and its password with it;"
+                f" to begin anew: rm -r {server.data.parent}"
+            )
+        server = dataclasses.replace(server, password=self.folder.secret(PASSWORD))
         self.supervisor.start(server.spec(), lambda line: "FATAL" in line or "PANIC" in line)
         self.supervisor.wait(["postgres"], self._rest)
         database.make(server.url("postgres"), "skep")

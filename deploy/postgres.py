@@ -72,6 +72,11 @@ class Server:
             prepare=self._prepare,
         )
 
+    @property
+    def exists(self) -> bool:
+        """Whether it has data from an earlier run."""
+        return (self.data / "PG_VERSION").exists()
+
     def ready(self) -> bool:
         """The postmaster writes its state as the eighth line of its lock file."""
         try:
@@ -81,7 +86,7 @@ class Server:
         return len(lines) > 7 and lines[7].strip() == "ready"
 
     def _prepare(self) -> None:
-        if not (self.data / "PG_VERSION").exists():
+        if not self.exists:
             self._initdb()
         self._recover()
 

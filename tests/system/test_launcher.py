@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -158,3 +159,14 @@ def call(suite: Suite, method: str, path: str, body: bytes | None = None) -> byt
     request = urllib.request.Request(f"{suite.rest}/{path}", body, headers, method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return bytes(answer.read())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the database lies inside the data folder")
+def test_a_data_folder_that_was_deleted(folder: Path) -> None:
+    """As root the database lies elsewhere and outlives the folder: one line says what to delete."""
+    suite = Suite("light", folder)
+    suite.start()
+    suite.stop()
+    shutil.rmtree(folder)
+    line = refused(SKEP_DATA=str(folder))
+    assert re.search(r"belongs to a data folder that was deleted, .*to begin anew: rm -r /var/lib/skep/\w+$", line)
