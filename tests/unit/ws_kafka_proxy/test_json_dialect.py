@@ -280,7 +280,7 @@ def test_what_a_plugin_may_do_is_a_list() -> None:
         {"token": token()}, {"token": token(None)}, {"token": "x"}, [TOPIC], TOPIC, {"t": [[TOPIC]]},
     ]  # fmt: skip
     opened = 0
-    for _ in range(300):
+    for _ in range(600):
         socket = Socket(Plugin(KEYS, Sessions(), NOW))
         if dice.random() < 0.5:
             socket.receive(request(0, "plugin", "authenticate", token=token()))
