@@ -45,10 +45,12 @@ class App:
             settings.batches,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._joined = False
 
     async def start(self) -> None:
         await self._start_store()
         await self._bus.start()
+        self._joined = True
         await self._subscriptions.start()
         self._run(interests=self._subscriptions.follow(), sweep=self._subscriptions.sweep(), report=self._report())
         await self._subscriptions.reached(await self._subscriptions.end())
@@ -67,7 +69,8 @@ class App:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._bus.close()
+        if self._joined:
+            await self._bus.close()
         await self._store.stop()
 
     async def _start_store(self) -> None:

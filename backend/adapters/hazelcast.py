@@ -71,6 +71,8 @@ class HazelcastStore:
             self._upkeep = asyncio.create_task(self._keep(), name="message store upkeep")
 
     def _connect(self) -> Any:
+        # It logs a traceback for each try to connect; that the store is away is said once, by whoever waits for it.
+        logging.getLogger("hazelcast").setLevel(logging.ERROR)
         return HazelcastClient(
             cluster_name=self._cluster,
             cluster_members=self._members,
