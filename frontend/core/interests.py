@@ -47,6 +47,19 @@ class _Interest:
         self.linger: asyncio.TimerHandle | None = None
 
 
+class Claim:
+    """Filters in use by one user. effect: None where all were in effect, else a future, which raises Unavailable.
+
+    It holds the interests themselves: one that failed or was lost, and is held anew by others, is no business of this
+    user any more."""
+
+    __slots__ = ("effect", "held")
+
+    def __init__(self, held: dict[Filter, _Interest], effect: asyncio.Future[Any] | None) -> None:
+        self.held = held
+        self.effect = effect
+
+
 class Interests:
     """on_lost: called when messages may have been missed, because the lease was; every subscriber has to resume.
 
@@ -80,30 +93,28 @@ class Interests:
 
     # -- users ----------------------------------------------------------------------------------------------------
 
-    def acquire(self, filters: Iterable[Filter]) -> asyncio.Future[Any] | None:
-        """Use these filters. None: all are in effect; else a future for it, which raises Unavailable. `release`
-        them in any case, once."""
+    def acquire(self, filters: Iterable[Filter]) -> Claim:
+        """Use these filters; `release` the claim in any case, once."""
+        claimed: dict[Filter, _Interest] = {}
         waiting = []
         for filter_ in filters:
             held = self._held.get(filter_)
             if held is None:
                 held = self._held[filter_] = self._publish(filter_)
+            claimed[filter_] = held
             held.users += 1
             if held.linger is not None:
                 held.linger.cancel()
                 held.linger = None
             if not _is_in_effect(held):
                 waiting.append(held.effect)
-        if not waiting:
-            return None
         # Shielded: one subscriber's going away must not cancel what others wait for.
-        return asyncio.gather(*map(asyncio.shield, waiting))
+        return Claim(claimed, asyncio.gather(*map(asyncio.shield, waiting)) if waiting else None)
 
-    def release(self, filters: Iterable[Filter]) -> None:
+    def release(self, claim: Claim) -> None:
         loop = asyncio.get_running_loop()
-        for filter_ in filters:
-            held = self._held.get(filter_)
-            if held is None:  # forgotten: its publication failed, or the lease was lost
+        for filter_, held in claim.held.items():
+            if self._held.get(filter_) is not held:  # its publication failed, or the lease was lost
                 continue
             held.users -= 1
             if held.users <= 0 and held.linger is None:

@@ -157,17 +157,16 @@ class Polls:
                 watch.ended(revoked)
 
         identity = await self._identities.enter(token, holder, end)
-        filters = scope.filters()
         watch = _Poll(identity, scope, id)
         self._registry.add(watch)
         try:
-            waiting = self._interests.acquire(filters)
+            claim = self._interests.acquire(scope.filters())
             try:
-                if waiting is not None:
-                    await waiting
+                if claim.effect is not None:
+                    await claim.effect
                 yield watch
             finally:
-                self._interests.release(filters)
+                self._interests.release(claim)
         finally:
             self._registry.remove(watch)
             self._identities.leave(identity, holder)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from frontend.core import replay
+from frontend.core.interests import Claim
 from frontend.core.scope import Scope
 from frontend.core.services import Services, now
 from frontend.core.subscriptions import Holder, Watch
@@ -50,7 +51,7 @@ class Subscription(Watch):
 
     request: what was asked for, as subscription/list tells it."""
 
-    __slots__ = ("_buffer", "_end", "_filters", "_overflow", "_seen", "_send", "_services", "_size", "id", "request")
+    __slots__ = ("_buffer", "_claim", "_end", "_overflow", "_seen", "_send", "_services", "_size", "id", "request")
 
     def __init__(
         self,
@@ -69,17 +70,19 @@ class Subscription(Watch):
         self._buffer: list[Item] | None = []
         self._size = 0
         self._seen: dict[tuple[str, int], Item] = {}
-        self._filters = scope.filters()
+        self._claim: Claim | None = None
 
     def begin(self) -> Any:
         """Register and ask for the interests. None, or the future that says they are in effect."""
         self._services.registry.add(self)
-        return self._services.interests.acquire(self._filters)
+        self._claim = self._services.interests.acquire(self.scope.filters())
+        return self._claim.effect
 
     def end(self) -> None:
         """Once, after `begin`."""
         self._services.registry.remove(self)
-        self._services.interests.release(self._filters)
+        if self._claim is not None:
+            self._services.interests.release(self._claim)
 
     def push(self, items: Iterable[Item]) -> None:
         """Send what was stored."""

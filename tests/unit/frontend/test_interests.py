@@ -43,22 +43,22 @@ async def interests(bus: FakeBus, lost: Lost) -> AsyncIterator[Interests]:
 
 
 async def test_one_round_of_markers_for_all_of_a_turn(interests: Interests, bus: FakeBus) -> None:
-    first, second = interests.acquire([A]), interests.acquire([B, A])
+    first, second = interests.acquire([A]).effect, interests.acquire([B, A]).effect
     assert first is not None
     assert second is not None
     await asyncio.gather(first, second)
     assert len(bus.interests()) == 2
     # Behind both records: the lease is record 0.
     assert bus.markers == [(0, 3), (1, 3), (2, 3)]
-    assert interests.acquire([A, B]) is None
+    assert interests.acquire([A, B]).effect is None
 
 
 async def test_not_in_effect_before_every_partition_answered(interests: Interests, bus: FakeBus) -> None:
     bus.hold_markers = asyncio.Event()
-    first = interests.acquire([A])
+    first = interests.acquire([A]).effect
     assert first is not None
     await settled()
-    second = interests.acquire([A])
+    second = interests.acquire([A]).effect
     assert second is not None
     assert not first.done()
     assert not second.done()
@@ -68,24 +68,26 @@ async def test_not_in_effect_before_every_partition_answered(interests: Interest
 
 async def test_one_subscriber_going_away_does_not_disturb_the_other(interests: Interests, bus: FakeBus) -> None:
     bus.hold_markers = asyncio.Event()
-    first, second = interests.acquire([A]), interests.acquire([A])
+    claims = interests.acquire([A]), interests.acquire([A])
+    first, second = (claim.effect for claim in claims)
     assert first is not None
     assert second is not None
     await settled()
     first.cancel()
-    interests.release([A])
+    interests.release(claims[0])
     bus.hold_markers.set()
     await second
     assert len(interests) == 1
 
 
 async def test_lingers_then_puts_a_tombstone(interests: Interests, bus: FakeBus) -> None:
-    waiting = interests.acquire([A])
-    assert waiting is not None
-    await waiting
-    interests.release([A])
-    assert interests.acquire([A]) is None  # still there
-    interests.release([A])
+    claim = interests.acquire([A])
+    assert claim.effect is not None
+    await claim.effect
+    interests.release(claim)
+    claim = interests.acquire([A])
+    assert claim.effect is None  # still there
+    interests.release(claim)
     bus.has_sent.clear()
     await bus.has_sent.wait()
     assert len(interests) == 0
@@ -94,14 +96,14 @@ async def test_lingers_then_puts_a_tombstone(interests: Interests, bus: FakeBus)
 
 async def test_a_failed_publication_leaves_nothing(interests: Interests, bus: FakeBus) -> None:
     bus.away = True
-    waiting = interests.acquire([A])
-    assert waiting is not None
+    claim = interests.acquire([A])
+    assert claim.effect is not None
     with pytest.raises(errors.Unavailable):
-        await waiting
-    interests.release([A])
+        await claim.effect
+    interests.release(claim)
     assert len(interests) == 0
     bus.away = False
-    waiting = interests.acquire([A])
+    waiting = interests.acquire([A]).effect
     assert waiting is not None
     await waiting
 
@@ -110,7 +112,7 @@ async def test_nobody_answers_the_marker(bus: FakeBus, lost: Lost) -> None:
     interests = Interests(bus, lost, timeout=0.02)
     keeping = asyncio.create_task(interests.keep())
     bus.hold_markers = asyncio.Event()
-    waiting = interests.acquire([A])
+    waiting = interests.acquire([A]).effect
     assert waiting is not None
     with pytest.raises(errors.Unavailable):
         await waiting
@@ -121,7 +123,7 @@ async def test_nobody_answers_the_marker(bus: FakeBus, lost: Lost) -> None:
 async def test_a_missed_lease_changes_the_owner(bus: FakeBus, lost: Lost) -> None:
     interests = Interests(bus, lost, lease=0.05)
     keeping = asyncio.create_task(interests.keep())
-    waiting = interests.acquire([A])
+    waiting = interests.acquire([A]).effect
     assert waiting is not None
     await waiting
     owner, bus.away = interests.owner, True
@@ -129,7 +131,7 @@ async def test_a_missed_lease_changes_the_owner(bus: FakeBus, lost: Lost) -> Non
     bus.away = False
     assert len(interests) == 0
     assert interests.owner != owner
-    waiting = interests.acquire([A])
+    waiting = interests.acquire([A]).effect
     assert waiting is not None
     await waiting
     assert messages.decode_interest(bus.sent[-1][1] or b"").owner == interests.owner
@@ -138,10 +140,47 @@ async def test_a_missed_lease_changes_the_owner(bus: FakeBus, lost: Lost) -> Non
     keeping.cancel()
 
 
+async def test_who_releases_late_takes_nothing_from_others(interests: Interests, bus: FakeBus) -> None:
+    """After a failure others hold the filter anew, before the first user has heard of it."""
+    bus.away = True
+    first = interests.acquire([A])
+    assert first.effect is not None
+    while len(interests):  # noqa: ASYNC110 - the turn in which it fails is the point
+        await asyncio.sleep(0)
+    bus.away = False
+    second = interests.acquire([A])
+    with pytest.raises(errors.Unavailable):
+        await first.effect
+    interests.release(first)
+    assert second.effect is not None
+    await second.effect
+    await asyncio.sleep(0.05)  # five times the linger
+    assert len(interests) == 1
+    assert bus.interests()[-1][1] is False
+
+
+async def test_a_socket_that_dies_after_the_lease_takes_nothing_from_others(bus: FakeBus, lost: Lost) -> None:
+    interests = Interests(bus, lost, linger=0.01, lease=0.05)
+    keeping = asyncio.create_task(interests.keep())
+    old = interests.acquire([A])
+    assert old.effect is not None
+    await old.effect
+    bus.away = True
+    await lost.event.wait()
+    bus.away = False
+    new = interests.acquire([A])
+    assert new.effect is not None
+    await new.effect
+    interests.release(old)
+    await asyncio.sleep(0.03)
+    assert len(interests) == 1
+    keeping.cancel()
+
+
 async def test_an_orderly_stop_takes_everything_back(bus: FakeBus, lost: Lost) -> None:
     interests = Interests(bus, lost)
     keeping = asyncio.create_task(interests.keep())
-    waiting = interests.acquire([A, B])
+    waiting = interests.acquire([A, B]).effect
     assert waiting is not None
     await waiting
     keeping.cancel()
