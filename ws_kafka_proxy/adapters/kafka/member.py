@@ -28,7 +28,8 @@ from ws_kafka_proxy.core.engine import Fenced, TopicDeleted
 
 log = logs.get("bus.kafka")
 
-REBALANCE = 5.0
+SPARE = 3.0
+"""Seconds a rebalance waits longer than a session, so that a dead member is out before it ends."""
 FOREIGN_SESSION = 6.0
 """Kafka's own least session time-out; less needs a `group.min.session.timeout.ms` that allows it at the broker."""
 STRATEGY = "skep-incremental"
@@ -158,8 +159,7 @@ class Member:
         # What is announced while the leader divides would be claimed by nobody.
         await self._stop_gaining()
         sent = time.monotonic()
-        async with asyncio.timeout(REBALANCE + self._session):
-            synced = await self._join_and_sync()
+        synced = await self._join_and_sync()
         self._heard = sent
         assignment = ConsumerProtocol.ASSIGNMENT.decode(synced.member_assignment)
         await self._apply({tp.partition for tp in assignment.partitions() if tp.topic == self._topic})
@@ -169,7 +169,7 @@ class Member:
             JoinGroupRequest(
                 self._group,
                 int(self._session * 1000),
-                int(REBALANCE * 1000),
+                int((self._session + SPARE) * 1000),
                 self._id,
                 self._instance,
                 ConsumerProtocol.PROTOCOL_TYPE,
