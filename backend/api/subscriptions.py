@@ -12,20 +12,25 @@ from skep.wire import topics
 
 log = logging.getLogger("backend.subscriptions")
 SWEEP = 1.0
-"""Seconds between looks at the leases."""
+"""Seconds between looks at the leases, and the step of the clock they are measured by."""
 PROBE = 0.2
 """Seconds to wait for an offset before asking for it."""
 
 
 class Subscriptions:
-    """`interests` is as far as `subscriptions` was read; `reached` waits for more."""
+    """`interests` is as far as `subscriptions` was read; `reached` waits for more.
+
+    Leases are measured from when they were read, by a clock that counts the sweeps. No clock of another machine is
+    asked, no step of ours ends a lease, and the clock stands still with a process that is paused or a machine that
+    sleeps. What errs, errs for longer, which costs some refused records; ending a living owner's lease would cost its
+    subscribers their messages."""
 
     def __init__(self, link: bus.Bus) -> None:
         self.interests = Interests()
         self._bus = link
         self._moved = asyncio.Event()
-        self._end = 0
         self._incarnation = ""
+        self._now = 0
         self._buried: dict[bytes, float] = {}
 
     async def start(self) -> None:
@@ -87,17 +92,14 @@ class Subscriptions:
     def _assigned(self, event: bus.Assigned) -> None:
         if event.incarnation != self._incarnation:
             self.interests.clear()
-        self._incarnation, self._end = event.incarnation, event.end
+        self._incarnation = event.incarnation
         if event.offset >= event.end:
             self.interests.position = max(self.interests.position, event.end)
 
     def _apply(self, event: bus.Records) -> None:
-        now = _now()
         for record in event.records:
-            # Of a record from before we came the log's time counts, of one just written our own clock.
-            written = record.time if record.offset < self._end else now
             try:
-                self.interests.apply(record.offset, record.key, record.payload, written, now)
+                self.interests.apply(record.offset, record.key, record.payload, self._now)
             except ValueError as e:
                 log.error("passed over: %s", e)
 
@@ -105,7 +107,11 @@ class Subscriptions:
         """End leases in time; until cancelled."""
         while True:
             await asyncio.sleep(SWEEP)
-            await self._bury(self.interests.expire(_now()))
+            self._now += round(SWEEP * 1000)
+            if self.interests.expire(self._now):
+                # One whose renewals have yet to be read here, after an absence of ours, is not gone.
+                await self.reached(await self.end())
+                await self._bury(self.interests.expire(self._now))
 
     async def _bury(self, keys: list[bytes]) -> None:
         now = time.monotonic()
@@ -118,7 +124,3 @@ class Subscriptions:
                     self._buried[key] = now
         except (bus.BusError, TimeoutError) as e:
             log.warning("could not clear away %d interests of lost owners: %s", len(due), e)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -72,15 +72,14 @@ class Interests:
 
     # -- records -------------------------------------------------------------------------------------------------
 
-    def apply(self, offset: int, key: bytes | None, payload: bytes | None, time: int, now: int) -> None:
-        """Take one record. time: when the log took it. What can't be read is passed over (ValueError, position
-        moved on)."""
+    def apply(self, offset: int, key: bytes | None, payload: bytes | None, now: int) -> None:
+        """Take one record. What can't be read is passed over (ValueError, position moved on)."""
         self.position = offset + 1
         if key is None:
             return
         try:
             if key.startswith(LEASE):
-                self._lease(key, payload, time, now)
+                self._lease(key, payload, now)
             elif payload is None:
                 self._remove(key)
             else:
@@ -88,15 +87,14 @@ class Interests:
         except MsgspecError as e:
             raise ValueError(f"record {offset} of subscriptions: {e}") from e
 
-    def _lease(self, key: bytes, payload: bytes | None, time: int, now: int) -> None:
+    def _lease(self, key: bytes, payload: bytes | None, now: int) -> None:
         if payload is None:
             gone = self._owners.pop(key.removeprefix(LEASE).decode(errors="replace"), None)
             for interest in gone.keys if gone is not None else ():
                 self._out(self._records.pop(interest), unless=gone)
             return
         lease = decode_lease(payload)
-        # Read late, a lease is as old as the log says; a clock behind the log's does not make it longer.
-        until = min(time, now) + lease.duration
+        until = now + lease.duration
         owner = self._owners.setdefault(lease.owner, _Owner(until, lease.duration))
         owner.until, owner.duration, owner.leased = until, lease.duration, True
         if owner.lapsed and until > now:

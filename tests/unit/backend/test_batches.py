@@ -21,7 +21,7 @@ class World:
         self.store = MemoryStore()
         self.planner = Planner(self.interests, fault)
         for i, kind in enumerate((NOTIFICATION, COMMAND, UPDATE)):
-            self.interests.apply(i, f"a/{kind}".encode(), interest(kind=kind), 0, 0)
+            self.interests.apply(i, f"a/{kind}".encode(), interest(kind=kind), 0)
 
     def takeover(self, repeated_below: int) -> None:
         """The same store, another backend."""

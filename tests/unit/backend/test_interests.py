@@ -11,12 +11,12 @@ from tests.unit.backend.build import interest
 OFFSETS = itertools.count()
 
 
-def apply(index: Interests, key: str, payload: bytes | None, time: int = 0, now: int = 0) -> None:
-    index.apply(next(OFFSETS), key.encode(), payload, time, now)
+def apply(index: Interests, key: str, payload: bytes | None, now: int = 0) -> None:
+    index.apply(next(OFFSETS), key.encode(), payload, now)
 
 
 def lease(index: Interests, owner: str, now: int, duration: int = 60) -> None:
-    apply(index, f"lease/{owner}", encode(Lease(owner, duration)), now, now)
+    apply(index, f"lease/{owner}", encode(Lease(owner, duration)), now)
 
 
 def match(index: Interests, name: str = "n", device: str = "d", kind: int = NOTIFICATION) -> set[str]:
@@ -89,13 +89,13 @@ def test_a_record_replaces_the_one_of_its_key() -> None:
 
 def test_the_position_follows_whatever_the_record_is() -> None:
     index = Interests()
-    index.apply(7, b"a/1", interest(), 0, 0)
+    index.apply(7, b"a/1", interest(), 0)
     assert index.position == 8
     for bad in (b"garbage", encode([1])):
         with pytest.raises(ValueError, match="record 9"):
-            index.apply(9, b"a/2", bad, 0, 0)
+            index.apply(9, b"a/2", bad, 0)
     assert index.position == 10
-    index.apply(10, None, b"x", 0, 0)
+    index.apply(10, None, b"x", 0)
     assert (index.position, match(index)) == (11, {"events.a"})
 
 
@@ -121,7 +121,7 @@ def test_owners_gone_for_good_get_tombstones_their_lease_last() -> None:
     gone = index.expire(180)
     assert gone == [b"a/1", LEASE + b"a"]
     for key in gone:
-        index.apply(next(OFFSETS), key, None, 180, 180)
+        index.apply(next(OFFSETS), key, None, 180)
     assert (index.expire(1000), index._records, index._owners) == ([], {}, {})
 
 
@@ -145,14 +145,6 @@ def test_an_owner_that_leaves_in_order_takes_its_interests_along() -> None:
     apply(index, "lease/a", None)
     assert match(index) == set()
     assert (index._records, index._owners) == ({}, {})
-
-
-def test_a_lease_read_late_is_as_old_as_the_log_says() -> None:
-    index = Interests()
-    apply(index, "a/1", interest(owner="a"), now=100)
-    apply(index, "lease/a", encode(Lease("a", 60)), time=0, now=100)
-    index.expire(100)
-    assert match(index) == set()
 
 
 def test_an_owner_without_a_lease_is_believed_for_a_while() -> None:

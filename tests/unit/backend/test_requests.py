@@ -33,7 +33,7 @@ class World:
         self.subscriptions = Subscriptions(self.bus)  # type: ignore[arg-type]
         interests = self.subscriptions.interests
         for i, kind in enumerate((NOTIFICATION, COMMAND)):
-            interests.apply(i, f"a/{i}".encode(), interest(kind=kind), 0, 0)
+            interests.apply(i, f"a/{i}".encode(), interest(kind=kind), 0)
         self.requests = Requests(
             self.bus, self.store, self.subscriptions, Planner(interests), self.counters, records=10, in_flight=2  # type: ignore[arg-type]
         )  # fmt: skip
@@ -202,7 +202,7 @@ async def test_events_nobody_takes_are_dropped_and_counted(world: World, code: C
 @pytest.mark.parametrize("error", [bus.Refused(Code.UNAVAILABLE, "away"), bus.TimedOut("late")])
 async def test_a_plugins_record_is_published_until_it_is_confirmed(world: World, error: Exception) -> None:
     world.subscriptions.interests.clear()
-    world.subscriptions.interests.apply(0, b"p", interest("plugin_topic_1"), 0, 0)
+    world.subscriptions.interests.apply(0, b"p", interest("plugin_topic_1"), 0)
     world.bus.confirm = False
     world.give(insert(notification()))
     await world.until(lambda: world.bus.unconfirmed)
@@ -248,7 +248,7 @@ async def test_a_marker_waits_for_the_index(world: World) -> None:
     await world.rest()
     assert (world.bus.replies, world.store.puts) == ([], [])
     for offset in (2, 3):
-        world.subscriptions.interests.apply(offset, b"x", None, 0, 0)
+        world.subscriptions.interests.apply(offset, b"x", None, 0)
     world.subscriptions._moved.set()
     await world.until(lambda: world.subscription.acks)
     assert [(code, body) for _, code, body in world.bus.replies if not hasattr(body, "id")] == [(0, 0)]
@@ -266,7 +266,7 @@ async def test_a_partition_begins_when_the_index_has_what_was_there(world: World
     world.subscription.give(bus.Assigned(1, 0, 0, "log"), bus.Records(1, "log", [record(insert(notification()), 0)]))
     await world.rest()
     assert world.store.puts == []
-    world.subscriptions.interests.apply(2, b"x", None, 0, 0)
+    world.subscriptions.interests.apply(2, b"x", None, 0)
     world.subscriptions._moved.set()
     await world.until(lambda: world.subscription.acks == [(1, 1)])
 

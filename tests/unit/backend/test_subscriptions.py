@@ -58,48 +58,58 @@ async def test_a_new_log_empties_the_index() -> None:
     assert world.subscriptions.interests.position == 1
 
 
-@pytest.mark.parametrize(("written", "alive"), [(0.0, False), (None, True)])
-async def test_a_lease_from_before_the_start_counts_from_when_it_was_written(
-    written: float | None, alive: bool
-) -> None:
-    world = World()
-    lease = record(0, b"lease/a", encode(Lease("a", 60_000)), written)
-    await world.take(
-        bus.Assigned(0, 0, 2, "log"), bus.Records(0, "log", [lease, record(1, b"a/1", interest(owner="a"))])
-    )
-    world.subscriptions.interests.expire(int(time.time() * 1000))
-    assert (world.match() != set()) is alive
+LEASED = [record(0, b"lease/a", encode(Lease("a", 60_000)), 0.0), record(1, b"a/1", interest(owner="a"))]
+"""Of a log whose clock is decades behind ours."""
 
 
-async def test_of_a_lease_just_written_our_own_clock_counts() -> None:
-    """The proxy's clock may be behind ours."""
+async def sweeping(world: World, monkeypatch: pytest.MonkeyPatch, turns: int = 50) -> None:
+    """Some sweeps, a millisecond each."""
+    monkeypatch.setattr(module, "SWEEP", 0.001)
+    task = asyncio.create_task(world.subscriptions.sweep())
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
+    task.cancel()
+
+
+async def test_no_clock_but_our_own_ends_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the log's, nor a step of the system's: a laptop that slept, a server that was set right."""
+    world = World()
+    await world.take(bus.Assigned(0, 0, 2, "log"), bus.Records(0, "log", LEASED))
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    await sweeping(world, monkeypatch)
+    assert world.match() == {"events.a"}
+    assert world.bus.sent == []
+
+
+async def test_an_owner_whose_renewals_are_still_to_be_read_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """We were away for long: its renewals wait behind the connection."""
     world = World()
     await world.take(
-        bus.Assigned(0, 0, 0, "log"),
-        bus.Records(
-            0, "log", [record(0, b"lease/a", encode(Lease("a", 60_000)), 0.0), record(1, b"a/1", interest(owner="a"))]
-        ),
+        bus.Assigned(0, 0, 2, "log"),
+        bus.Records(0, "log", [record(0, b"lease/a", encode(Lease("a", 1))), record(1, b"a/1", interest(owner="a"))]),
     )
-    world.subscriptions.interests.expire(int(time.time() * 1000))
+    world.bus.end = 3
+    monkeypatch.setattr(module, "PROBE", 60)
+    await sweeping(world, monkeypatch)
+    assert world.bus.sent == []
+    await world.take(bus.Records(0, "log", [record(2, b"lease/a", encode(Lease("a", 60_000)))]))
+    await sweeping(world, monkeypatch)
+    assert world.bus.sent == []
     assert world.match() == {"events.a"}
 
 
 async def test_lost_owners_get_tombstones_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SWEEP", 0)
     world = World()
     lease = record(0, b"lease/a", encode(Lease("a", 1)), 0.0)
     await world.take(
         bus.Assigned(0, 0, 2, "log"), bus.Records(0, "log", [lease, record(1, b"a/1", interest(owner="a"))])
     )
-    task = asyncio.create_task(world.subscriptions.sweep())
-    for _ in range(50):
-        await asyncio.sleep(0)
-    task.cancel()
+    world.bus.end = world.subscriptions.interests.position
+    await sweeping(world, monkeypatch)
     assert world.bus.sent == [(topics.SUBSCRIPTIONS, None)] * 2
 
 
 async def test_a_bus_that_refuses_tombstones_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SWEEP", 0)
     world = World()
     await world.take(
         bus.Assigned(0, 0, 1, "log"), bus.Records(0, "log", [record(0, b"lease/a", encode(Lease("a", 1)), 0.0)])
@@ -115,8 +125,6 @@ async def test_a_bus_that_refuses_tombstones_is_asked_again(monkeypatch: pytest.
         return 0, 0
 
     world.bus.publish = publish  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(world.subscriptions.sweep())
-    for _ in range(50):
-        await asyncio.sleep(0)
-    task.cancel()
+    world.bus.end = world.subscriptions.interests.position
+    await sweeping(world, monkeypatch)
     assert published == [b"lease/a"]
