@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
@@ -94,11 +95,10 @@ class Link:
         """Ping and wait for the pong; every frame that came before it has been handled then. Returns also when the
         connection ends."""
         if self._socket is not None:
-            try:
+            with contextlib.suppress(ConnectionClosed):
                 await (await self._ping(self._socket))
-                await asyncio.sleep(0)
-            except ConnectionClosed:
-                pass
+        # Also where the connection has ended: who asks in a loop would otherwise never let us hear of the end.
+        await asyncio.sleep(0)
 
     async def _run(self) -> None:
         options = self._options
