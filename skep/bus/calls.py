@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec import MsgspecError, Raw
@@ -20,8 +20,12 @@ from skep.bus.publisher import Publisher
 from skep.wire import messages, proxy
 from skep.wire.proxy import Code, Delivered
 
-REPLY_TIMEOUT = 5.0
-"""Seconds an answer may wait to be taken; whoever asked has gone by then."""
+REPLY_TIMEOUT = (5.0, 60.0)
+"""Seconds an answer waits to be taken: until the last asker's deadline, but at least and at most so long."""
+RETRIES, RETRY = 4, 0.4
+"""Answers to an asker who is away are offered again so often, at this interval (s): its connection may be a new one."""
+MOST_ABSENT = 1_000
+"""Most records of answers kept for that."""
 _ROOM = proxy.MAX_BODY - 4096
 _ENVELOPE = 64
 
@@ -49,6 +53,8 @@ class Calls:
         self._questions: dict[bytes, Question] = {}
         self._deadlines: Deadlines[bytes] = Deadlines(loop, self._expire)
         self._repeats: Deadlines[bytes] = Deadlines(loop, self._repeat)
+        self._absent = 0
+        self._closed = False
         self._collected: dict[str, _Batch] = defaultdict(lambda: _Batch(loop.create_future()))
 
     @property
@@ -115,7 +121,7 @@ class Calls:
             topic, payload, key, partition = question
             entry = self._publisher.entry(topic, payload, key, partition, None, None, confirms=False)
             try:
-                self._publisher.accept(entry, self._loop.time() + REPLY_TIMEOUT)
+                self._publisher.accept(entry, self._loop.time() + REPLY_TIMEOUT[0])
             except Refused:
                 return  # no room: the first question still stands
 
@@ -144,6 +150,7 @@ class Calls:
             batch = self._collected[call.reply_to]
         batch.replies.append(messages.Reply(call.correlation, code, message, encoded))
         batch.size += size
+        batch.deadline = max(batch.deadline, call.deadline)
         self._counters.replies += 1
         self._publisher.schedule()
         return batch.taken
@@ -159,31 +166,42 @@ class Calls:
     def _send(self, reply_to: str, batch: _Batch) -> None:
         payload = messages.encode(messages.Replies(batch.replies))
         sent: asyncio.Future[Any] = self._loop.create_future()
-        sent.add_done_callback(_tell(batch.taken))
+        sent.add_done_callback(partial(self._sent, reply_to, batch))
         entry = self._publisher.entry(reply_to, payload, None, None, None, sent)
-        self._publisher.queue(entry, self._loop.time() + REPLY_TIMEOUT)
+        least, most = REPLY_TIMEOUT
+        timeout = min(max(batch.deadline / 1000 - time.time(), least), most)
+        self._publisher.queue(entry, self._loop.time() + timeout)
+
+    def _sent(self, reply_to: str, batch: _Batch, sent: asyncio.Future[Any]) -> None:
+        """An asker who has gone is no error of the one who answers; perhaps it is only connecting again."""
+        error = None if sent.cancelled() else sent.exception()
+        if not batch.taken.done():
+            batch.taken.set_result(not sent.cancelled() and error is None)
+        absent = isinstance(error, Refused) and error.code == Code.NO_SUBSCRIBER
+        if absent and batch.tries < RETRIES and self._absent < MOST_ABSENT:
+            batch.tries += 1
+            self._absent += 1
+            self._loop.call_later(RETRY, self._send_again, reply_to, batch)
+
+    def _send_again(self, reply_to: str, batch: _Batch) -> None:
+        self._absent -= 1
+        if not self._closed:
+            self._send(reply_to, batch)
 
     def close(self) -> None:
         """Whoever still waits gets TimedOut."""
+        self._closed = True
         self._expire(list(self._waiting))
         self._deadlines.close()
         self._repeats.close()
 
 
 class _Batch:
-    __slots__ = ("replies", "size", "taken")
+    __slots__ = ("deadline", "replies", "size", "taken", "tries")
 
     def __init__(self, taken: asyncio.Future[bool]) -> None:
         self.replies: list[messages.Reply] = []
         self.size = 0
         self.taken = taken
-
-
-def _tell(taken: asyncio.Future[bool]) -> Callable[[asyncio.Future[Any]], None]:
-    """An asker who has gone is no error of the one who answers."""
-
-    def done(sent: asyncio.Future[Any]) -> None:
-        if not taken.done():
-            taken.set_result(not sent.cancelled() and sent.exception() is None)
-
-    return done
+        self.tries = 0
+        self.deadline = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import secrets
 import time
@@ -150,13 +151,20 @@ class Bus:
         key: bytes | None = None,
         partition: int | None = None,
         source: Source | None = None,
-        timeout: float = 5.0,
+        timeout: float | None = 5.0,
     ) -> asyncio.Future[Position]:
         """`publish` without waiting. Order of calls is order on the wire. Raises Refused(FULL | TOO_LARGE) at once.
-        A cancelled future means that the record is not sent again."""
+        A cancelled future means that the record is not sent again.
+
+        timeout None: for records whose order must hold whatever happens. There is no deadline, since one that is
+        published again later would come behind its successors, and past the bound on what is unconfirmed they wait,
+        in order, instead of being refused; how many there are is bounded by the caller."""
         future: asyncio.Future[Position] = self.loop.create_future()
         entry = self._publisher.entry(topic, payload, key, partition, source, future)
-        self._publisher.accept(entry, self.loop.time() + timeout)
+        if timeout is None:
+            self._publisher.queue(entry, math.inf)
+        else:
+            self._publisher.accept(entry, self.loop.time() + timeout)
         return future
 
     # -- subscribing ---------------------------------------------------------------------------------------------
@@ -225,7 +233,7 @@ class Bus:
 
     def reply(self, call: messages.Call, code: int = 0, message: str = "", body: Any = None) -> asyncio.Future[bool]:
         """Answer a call; one record for each destination and loop turn. The future (shared by them) tells whether
-        the asker's process has taken it; it never raises, and waits at most 5 s."""
+        the asker's process has taken it; it never raises, and waits until the asker's deadline."""
         return self._calls.reply(call, code, message, body)
 
     # -- topics, health --------------------------------------------------------------------------------------------
@@ -405,7 +413,10 @@ class Bus:
 
     def gap(self, topic: str) -> None:
         log.warning("%s: records may be missing", topic)
-        self.on_gap(topic)
+        try:
+            self.on_gap(topic)
+        except Exception:
+            log.exception("on_gap failed")  # the connection is not to suffer from it
 
     def forget(self, subscription: Subscription) -> None:
         if isinstance(subscription, Stream):

@@ -18,7 +18,7 @@ from skep.bus.seen import Seen
 from skep.bus.subscription import Host, Leg, Pipe, Subscription
 from skep.bus.window import Window, weight
 from skep.wire import proxy
-from skep.wire.proxy import Delivered, Start
+from skep.wire.proxy import Code, Delivered, Start
 
 
 class Held:
@@ -82,6 +82,7 @@ class Durable(Subscription):
         self._held: dict[int, Held] = {}
         self._dirty: set[int] = set()
         self._changed = asyncio.Event()
+        self._moved = float("-inf")
 
     # -- the caller's side ---------------------------------------------------------------------------------------
 
@@ -152,7 +153,17 @@ class Durable(Subscription):
 
     def link_down(self, pipe: Pipe) -> None:
         if self._leg is not None and self._leg.pipe is pipe:
+            self._moved = self._host.loop.time()
             self._lost(self._leg)
+
+    def closed(self, leg: Leg, failure: proxy.Failure) -> None:
+        recent = self._host.loop.time() - self._moved < self._host.options.fence_grace
+        if failure.code == Code.FENCED and recent:
+            self._host.close_leg(leg)
+            self._lost(leg)
+            self._host.again(self, leg.pipe)
+        else:
+            super().closed(leg, failure)
 
     def _finish(self, end: Closed) -> None:
         self._flush()

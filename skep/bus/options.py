@@ -25,6 +25,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """After it partitions whose fate is unknown are given up."""
     settle: float = 5.0
     """After a reconnect: partitions that are not assigned again by then are revoked."""
+    fence_grace: float = 15.0
+    """So long after a reconnect "a newer member has our name" may be an attempt of our own old connection."""
     grace: float = 3.0
     """A proxy holds short-lived records so long after its start; see `Stream`."""
     ready_timeout: float = 1.0

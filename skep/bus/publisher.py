@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Protocol
 
 from skep.bus.counters import Counters
@@ -104,10 +105,11 @@ class Publisher:
         self._admit(entry, deadline)
 
     def queue(self, entry: Entry, deadline: float) -> None:
-        """Take the record now or, past the bound, when there is room; in order of calls."""
+        """Take the record now or, past the bound, when there is room; in order of calls. deadline: `inf` for none."""
         if self._backlog or not self._fits(entry):
             self._backlog.append((entry, deadline))
-            self._loop.call_at(deadline, entry.fail, TimedOut(f"no room for {entry.record.topic}"))
+            if deadline < inf:
+                self._loop.call_at(deadline, entry.fail, TimedOut(f"no room for {entry.record.topic}"))
         else:
             self._admit(entry, deadline)
 
@@ -128,7 +130,8 @@ class Publisher:
         self._pending[self._seq] = entry
         self.bytes += entry.size
         self._counters.published += 1
-        self._deadlines.add(deadline, self._seq)
+        if deadline < inf:
+            self._deadlines.add(deadline, self._seq)
         self._fresh.append(entry)
         self.schedule()
 

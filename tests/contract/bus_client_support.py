@@ -214,6 +214,17 @@ class Flow:
         await asyncio.gather(*self._futures)
         return len(self._futures)
 
+    async def outcome(self) -> tuple[set[int], set[int]]:
+        """`stop`, with the numbers that were confirmed and those that were refused."""
+        with contextlib.suppress(bus.Refused):
+            await self.stop()
+        results = await asyncio.gather(*self._futures, return_exceptions=True)
+        refused = {number for number, result in enumerate(results) if isinstance(result, bus.Refused)}
+        confirmed = {number for number, result in enumerate(results) if isinstance(result, tuple)}
+        other = {number: repr(result) for number, result in enumerate(results) if number not in confirmed | refused}
+        assert other == {}
+        return confirmed, refused
+
 
 class Echo:
     """Answers questions with their own body, and counts them."""
@@ -248,9 +259,15 @@ class Questions:
             self._asked.append((question, self._client.call(topics.QUERIES, question, timeout=30)))
             await asyncio.sleep(0.005)
 
-    async def stop(self) -> int:
+    async def stop(self, refusals: bool = False) -> int:
+        """Waits for all answers; how many there are. refusals: that nobody heard a question is an answer too."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for question, answer in self._asked:
-            assert await answer == messages.encode(question)
-        return len(self._asked)
+        answers = await asyncio.gather(*(answer for _, answer in self._asked), return_exceptions=True)
+        wrong = [
+            (question.id, answer)
+            for (question, _), answer in zip(self._asked, answers, strict=True)
+            if answer != messages.encode(question) and not (refusals and isinstance(answer, bus.Refused))
+        ]
+        assert wrong == []
+        return sum(isinstance(answer, bytes) for answer in answers)

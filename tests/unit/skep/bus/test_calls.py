@@ -10,6 +10,7 @@ from skep.bus.errors import Failed, Refused, TimedOut
 from skep.bus.options import Options
 from skep.bus.publisher import Publisher
 from skep.wire import messages, proxy
+from skep.wire.proxy import Code
 from tests.unit.skep.bus.fakes import FakePipe, record, turn
 
 
@@ -126,6 +127,20 @@ async def test_replies_of_a_loop_turn_are_one_record_for_each_destination() -> N
     publisher.published(proxy.Published(frames[1].id, [(-1, -1)], {0: proxy.Failure(1, "gone")}))
     await turn()
     assert [t.result() for t in (*taken, nobody)] == [True, False, True, False]
+
+
+async def test_an_asker_that_is_away_is_offered_its_answer_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skep.bus.calls.RETRY", 0.01)
+    calls, publisher, pipe = make()
+    taken = calls.reply(question("replies.a", 1), 0, "", 1)
+    for attempt in range(5):
+        (frame,) = await pipe.wait(proxy.Publish)
+        assert frame.records[0].seq == attempt + 1
+        publisher.published(proxy.Published(frame.id, [(-1, -1)], {0: proxy.Failure(Code.NO_SUBSCRIBER, "gone")}))
+        await turn()
+        assert not taken.result()  # whoever answers does not wait for that
+    await asyncio.sleep(0.05)
+    assert pipe.take(proxy.Publish) == []
 
 
 async def test_replies_are_split_below_the_largest_body() -> None:

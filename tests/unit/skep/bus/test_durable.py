@@ -431,6 +431,21 @@ async def test_after_the_end_the_rest_is_handed_over_first() -> None:
     assert await subscription.owned([0]) == set()
 
 
+async def test_fenced_after_a_reconnect_is_taken_for_our_own_old_connection() -> None:
+    host, old, new = FakeHost(publisher=US), FakePipe(), FakePipe()
+    subscription = make(host)
+    leg = attach(host, subscription, old)
+    assign(subscription, leg)
+    await subscription.next()
+    lose(subscription, old)
+    leg = attach(host, subscription, new)
+    subscription.closed(leg, proxy.Failure(Code.FENCED, "a newer member"))
+    assert host.retried == [subscription]
+    leg = attach(host, subscription, new)
+    assign(subscription, leg)
+    assert await subscription.owned([0]) == {0}
+
+
 async def test_closing_sends_the_last_acks_first() -> None:
     host, pipe = FakeHost(publisher=US), FakePipe()
     subscription = make(host)

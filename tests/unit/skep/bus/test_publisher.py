@@ -1,4 +1,5 @@
 import asyncio
+from math import inf
 from typing import Any
 
 import pytest
@@ -180,3 +181,33 @@ async def test_close_ends_everything() -> None:
     await turn()
     publisher.close()
     assert isinstance(future.exception(), TimedOut)
+
+
+async def test_what_has_no_deadline_keeps_its_order_past_the_bound() -> None:
+    """A small record must not slip in before a large one that has to wait for room."""
+    publisher, pipe = make(unconfirmed_bytes=1_000), FakePipe()
+    publisher.attach(pipe)
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[Position]] = [loop.create_future() for _ in range(3)]
+    for payload, future in zip((b"a" * 500, b"b" * 600, b"c"), futures, strict=True):
+        publisher.queue(publisher.entry("events.a", payload, None, None, None, future), inf)
+    payloads = []
+    for _ in range(3):
+        await turn()
+        for frame in pipe.take(proxy.Publish):
+            payloads += [r.payload[:1] for r in frame.records if r.payload]
+            confirm(publisher, frame)
+    assert payloads == [b"a", b"b", b"c"]
+    assert all(future.done() for future in futures)
+
+
+async def test_what_has_no_deadline_is_sent_after_any_outage() -> None:
+    publisher, pipe = make(), FakePipe()
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Position] = loop.create_future()
+    publisher.queue(publisher.entry("events.a", b"x", None, None, None, future), inf)
+    late = send(publisher, "events.a", timeout=0)
+    with pytest.raises(TimedOut):
+        await late
+    publisher.attach(pipe)
+    assert [seqs(frame) for frame in pipe.take(proxy.Publish)] == [[1]]
