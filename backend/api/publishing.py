@@ -16,8 +16,6 @@ from skep.wire.messages import DeadLetter, encode
 from skep.wire.proxy import Code, Source
 
 log = logging.getLogger("backend.publishing")
-PATIENCE = 30.0
-"""Seconds for one confirmation. The bus resumes by itself; after that the record is published again."""
 _LETTER = proxy.MAX_BODY - 8192
 """Most bytes of a payload in a dead letter."""
 _RETRY = (Code.UNAVAILABLE, Code.FULL)
@@ -79,15 +77,13 @@ class Publisher:
         return record
 
     def _start(self, record: _Sent) -> None:
-        args = (record.topic, record.payload, record.key, None, record.source, PATIENCE)
+        """Without a deadline: the bus sends it until it has an answer. Frontends drop what is behind what they have, so
+        a record that was given up and published again behind its successors would be lost."""
         try:
-            record.future = self._bus.send(*args)
+            record.future = self._bus.send(record.topic, record.payload, record.key, None, record.source, None)
         except bus.Refused as e:
-            if e.code == Code.FULL:  # no room here: wait for some
-                record.future = asyncio.ensure_future(self._bus.publish(*args))
-            else:
-                record.future = asyncio.get_running_loop().create_future()
-                record.future.set_exception(e)
+            record.future = asyncio.get_running_loop().create_future()
+            record.future.set_exception(e)
 
     async def _confirmed(self, record: _Sent) -> None:
         pause = 0.05

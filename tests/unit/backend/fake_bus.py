@@ -41,6 +41,7 @@ class FakeBus:
         self.subscriptions: dict[str, FakeSubscription] = {}
         self.sent: list[tuple[str, bytes | None]] = []
         self.sources: list[Any] = []
+        self.timeouts: list[float | None] = []
         self.unconfirmed: list[asyncio.Future[Any]] = []
         self.replies: list[tuple[bytes, int, Any]] = []
         self.confirm = True
@@ -57,10 +58,11 @@ class FakeBus:
 
     def send(
         self, topic: str, payload: bytes | None, key: bytes | None = None, partition: Any = None, source: Any = None,
-        timeout: float = 5.0,
+        timeout: float | None = 5.0,
     ) -> asyncio.Future[Any]:  # fmt: skip
         self.sent.append((topic, payload))
         self.sources.append(source)
+        self.timeouts.append(timeout)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self.confirm:
             future.set_result((-1, -1))

@@ -189,6 +189,13 @@ async def test_a_command_is_answered_when_its_delivery_is_confirmed(world: World
     assert [code for _, code, _ in world.bus.replies] == [0]
 
 
+async def test_events_have_no_deadline(world: World) -> None:
+    """Published again behind later ones of their partition, a frontend would drop them as known."""
+    world.give(insert(notification()))
+    await world.until(lambda: world.subscription.acks)
+    assert (world.events(), world.bus.timeouts) == ([0], [None])
+
+
 @pytest.mark.parametrize("code", [Code.NO_SUBSCRIBER, Code.FULL])
 async def test_events_nobody_takes_are_dropped_and_counted(world: World, code: Code) -> None:
     world.bus.confirm = False
