@@ -13,6 +13,8 @@ from frontend.api import rest
 from frontend.api.frames import RESTART
 from frontend.api.socket import Hub
 from frontend.api.upgrade import Upgrade
+from frontend.core.configuration import Configurations
+from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
@@ -23,9 +25,12 @@ from frontend.core.rights import Rights
 from frontend.core.services import Limits, Services, now
 from frontend.core.subscriptions import Registry
 from frontend.core.tokens import Tokens
+from frontend.core.users import Users
 from frontend.settings import Settings
 from skep import bus, logs, web
+from skep.access import Principal
 from skep.metadata import Caches, Metadata, Relay
+from skep.metadata.passwords import Pool
 from skep.tokens import Keys
 
 log = logs.get("frontend")
@@ -44,7 +49,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = s = settings
         self._bus = bus.Bus(s.bus_urls, "frontend", s.instance, s.bus_secret)
-        self._metadata = Metadata(s.database_url)
+        self._metadata = meta = Metadata(s.database_url)
+        self._passwords = Pool(s.hash_threads)
         known = Known()
         caches = Caches(self._metadata, max_age=CACHED)
         self._relay = Relay(self._metadata, self._bus, caches)
@@ -61,7 +67,18 @@ class App:
         self._limits = Limits(subscriptions=s.subscriptions, anonymous=s.anonymous_seconds)
         self._services = Edge(
             messages=messages,
-            devices=Devices(self._metadata.devices, rights, self._relay.handled),
+            devices=Devices(meta.devices, rights, self._relay.handled),
+            networks=Containers(
+                meta.networks, rights, Principal.sees_network, lambda who, id: meta.devices.within(who, network_id=id)
+            ),
+            device_types=Containers(
+                meta.device_types,
+                rights,
+                Principal.sees_device_type,
+                lambda who, id: meta.devices.within(who, device_type_id=id),
+            ),
+            users=Users(meta.users, rights, self._passwords),
+            configuration=Configurations(meta.configuration),
             rights=rights,
             tokens=Tokens(self._bus),
             identities=identities,
@@ -105,6 +122,7 @@ class App:
         await self._relay.stop()
         await self._bus.close()
         await self._metadata.stop()
+        self._passwords.close()
 
     def _make_server(self, hub: Hub) -> web.Server:
         s = self._settings

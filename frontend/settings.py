@@ -18,4 +18,7 @@ class Settings(settings.Edge):
         "ANONYMOUS_SOCKETS", 1000, "most WebSockets of one address without authentication; 0: any number"
     )
     subscriptions: int = settings.field("MAX_SUBSCRIPTIONS", 1000, "most subscriptions of one WebSocket", minimum=1)
+    hash_threads: int = settings.field(
+        "HASH_THREADS", 1, "passwords hashed at a time, 64 MiB each; at most one per core", minimum=1
+    )
     polls: int = settings.field("MAX_POLLS", 100, "most long polls of one user at a time", minimum=1)

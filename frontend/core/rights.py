@@ -1,4 +1,4 @@
-"""May this caller do something with that device? From the caches where they say yes; before a no PostgreSQL is asked.
+"""May this caller do something with that device, network, …? From the caches where they say yes; before a no PostgreSQL is asked.
 
 Codes as in the reference (2.6): a caller whom neither network nor type limits learns that a device is missing (404),
 others can't tell missing from foreign (403).
@@ -6,6 +6,7 @@ others can't tell missing from foreign (403).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from frontend.core.known import Known
@@ -61,6 +62,16 @@ class Rights:
         if device is None or not caller.sees(device.network_id, device.device_type_id):
             raise errors.Forbidden
         return device
+
+    async def insist(
+        self, caller: Principal, allowed: Callable[[Principal], bool], refusal: errors.SkepError | None = None
+    ) -> Principal:
+        """The caller, with rights as of now where those at hand do not allow it. Raises the refusal, else Forbidden."""
+        if not allowed(caller):
+            caller = await self.fresh(caller)
+            if not allowed(caller):
+                raise refusal or errors.Forbidden
+        return caller
 
     async def fresh(self, caller: Principal) -> Principal:
         """The same token's principal with the user's rights as PostgreSQL has them."""

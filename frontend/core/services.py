@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from frontend.core.configuration import Configurations
+from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
@@ -15,6 +17,8 @@ from frontend.core.polls import Polls
 from frontend.core.rights import Rights
 from frontend.core.subscriptions import Registry
 from frontend.core.tokens import Tokens
+from frontend.core.users import Users
+from skep.metadata.rows import DeviceType, Network
 from skep.wire import timestamps, views
 
 API_VERSION = "3.5.0"
@@ -46,6 +50,10 @@ class Limits:
 class Services:
     messages: Messages
     devices: Devices
+    networks: Containers[Network]
+    device_types: Containers[DeviceType]
+    users: Users
+    configuration: Configurations
     rights: Rights
     tokens: Tokens
     identities: Identities

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Column, Select, Table, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Select, Table, delete, func, insert, not_, select, update
 
 from skep import errors
 from skep.access import Principal
@@ -115,7 +115,7 @@ class Containers(Generic[C]):
 
     async def delete(self, scope: Principal, id: int, force: bool = False) -> None:
         """With `force` its devices are deleted too, without it BadRequest names those that the principal sees.
-        Raises NotFound."""
+        Raises NotFound; Forbidden where `force` would take devices that the principal does not see."""
         await self._database.write(self._delete, scope, id, force)
 
     async def _delete(self, t: Transaction, scope: Principal, id: int, force: bool) -> None:
@@ -125,6 +125,8 @@ class Containers(Generic[C]):
         inside = [row.id for row in await t.all(self._devices(id))]
         if inside and not force:
             raise errors.BadRequest(await self._refusal(t, scope, id))
+        if inside and await t.first(self._devices(id).where(not_(_seen(scope)))) is not None:
+            raise errors.Forbidden
         members = select(self.members.c.user_id).where(self.member_column == id).limit(TOLD + 1)
         users = [row.user_id for row in await t.all(members)]
         await t.run(delete(self.table).where(self.table.c.id == id))
@@ -137,10 +139,13 @@ class Containers(Generic[C]):
         return select(devices.c.id).where(self.device_column == id).order_by(devices.c.id).limit(TOLD + 1)
 
     async def _refusal(self, t: Transaction, scope: Principal, id: int) -> str:
-        seen = self._devices(id).where(within(devices.c.network_id, scope.networks))
-        seen = seen.where(within(devices.c.device_type_id, scope.device_types)).limit(NAMED)
-        names = ", ".join(row.id for row in await t.all(seen))
+        named = self._devices(id).where(_seen(scope)).limit(NAMED)
+        names = ", ".join(row.id for row in await t.all(named))
         return f"{self.noun} with id = {id} has devices and is deleted only with force. Devices: [{names}]"
+
+
+def _seen(scope: Principal) -> ColumnElement[bool]:
+    return within(devices.c.network_id, scope.networks) & within(devices.c.device_type_id, scope.device_types)
 
 
 def _name(name: str) -> str:

@@ -35,6 +35,14 @@ def missing(id: int) -> errors.NotFound:
     return errors.NotFound(f"User with id = {id} not found")
 
 
+def no_member(id: int, network_id: int) -> errors.NotFound:
+    return errors.NotFound(f"Network with id {network_id} for user with id {id} was not found")
+
+
+def no_device_type(id: int, device_type_id: int) -> errors.NotFound:
+    return errors.NotFound(f"Device type with id {device_type_id} for user with id {id} not found")
+
+
 class Users:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -67,9 +75,10 @@ class Users:
         descending: bool = False,
         take: int | None = None,
         skip: int = 0,
+        only: int | None = None,
     ) -> builtins.list[User]:
-        """sort_field: id or login, else BadRequest. `login_pattern` overrides `login`."""
-        query = _filtered(select(*_COLUMNS), login, login_pattern, role, status)
+        """sort_field: id or login, else BadRequest. `login_pattern` overrides `login`. only: at most this user."""
+        query = _filtered(select(*_COLUMNS), login, login_pattern, role, status, only)
         query = page(query, _SORT, users.c.id, sort_field, descending, take, skip)
         return [User(*row) for row in await self._database.read(Transaction.all, query)]
 
@@ -79,8 +88,9 @@ class Users:
         login_pattern: str | None = None,
         role: int | None = None,
         status: int | None = None,
+        only: int | None = None,
     ) -> int:
-        query = _filtered(select(func.count()).select_from(users), login, login_pattern, role, status)
+        query = _filtered(select(func.count()).select_from(users), login, login_pattern, role, status, only)
         count: int = await self._database.read(Transaction.value, query)
         return count
 
@@ -122,7 +132,7 @@ class Users:
         await self._existing(id)
         found = [n for n in await self.networks(id) if n.id == network_id]
         if not found:
-            raise errors.NotFound(f"Network with id {network_id} for user with id {id} was not found")
+            raise no_member(id, network_id)
         return found[0]
 
     async def device_types(self, id: int) -> builtins.list[DeviceType]:
@@ -136,7 +146,7 @@ class Users:
         """Raises NotFound where user or type is missing or the type not the user's."""
         found = [d for d in await self.device_types(id) if d.id == device_type_id]
         if not found:
-            raise errors.NotFound(f"Device type with id {device_type_id} for user with id {id} not found")
+            raise no_device_type(id, device_type_id)
         return found[0]
 
     async def _existing(self, id: int) -> User:
@@ -173,6 +183,12 @@ def check_login(login: str) -> str:
     return login
 
 
+def check_allowed(caller: Principal, changes: UserChanges) -> None:
+    """Raises Forbidden where a client sends login, role or status."""
+    if not caller.is_admin and any(given(v) is not None for v in (changes.login, changes.role, changes.status)):
+        raise errors.Forbidden(ADMIN_ONLY)
+
+
 def _check(role: int | None, status: int | None) -> None:
     if role is not None and role not in (ADMIN, CLIENT):
         raise errors.BadRequest(BAD_ROLE)
@@ -207,8 +223,15 @@ def _user(row: Any) -> access.User:
 
 
 def _filtered(
-    query: Select[Any], login: str | None, login_pattern: str | None, role: int | None, status: int | None
+    query: Select[Any],
+    login: str | None,
+    login_pattern: str | None,
+    role: int | None,
+    status: int | None,
+    only: int | None,
 ) -> Select[Any]:
+    if only is not None:
+        query = query.where(users.c.id == only)
     if login_pattern is not None:
         query = query.where(like(users.c.login, login_pattern))
     elif login is not None:
@@ -239,11 +262,10 @@ async def _insert(t: Transaction, new: NewUser) -> User:
 
 async def _update(t: Transaction, caller: Principal, id: int, changes: UserChanges) -> User:
     user = await _locked(t, id)
-    login, role, status = given(changes.login), given(changes.role), given(changes.status)
-    if not caller.is_admin and any(v is not None for v in (login, role, status)):
-        raise errors.Forbidden(ADMIN_ONLY)
-    _check(role, status)
+    check_allowed(caller, changes)
+    _check(given(changes.role), given(changes.status))
     columns = values(changes, frozenset({"data"}))
+    login = given(changes.login)
     if login is not None:
         columns["login"] = check_login(login)
     if not columns:

@@ -77,6 +77,17 @@ async def test_deleting_one_that_has_devices_takes_force(metadata, kind, boss):
         await kind.delete(boss, target, force=True)
 
 
+async def test_force_takes_no_devices_that_the_principal_does_not_see(metadata, kind, boss):
+    network, device_type = await container(metadata)
+    id = await device(metadata, network, device_type)
+    target = network if kind is metadata.networks else device_type
+    scope = {"types": ["1"]} if kind is metadata.networks else {"networks": ["1"]}
+    narrowed = await principal(metadata, boss.user_id, **scope)
+    with pytest.raises(errors.Forbidden):
+        await kind.delete(narrowed, target, force=True)
+    assert await metadata.devices.get(id) is not None
+
+
 async def test_an_empty_one_goes_without_force(metadata, kind, boss):
     made = await kind.insert(unique("name"))
     await kind.delete(boss, made.id)

@@ -2,8 +2,19 @@
 
 from skep import web
 
-from . import commands, devices, info, notifications, polls, tokens
+from . import commands, configuration, containers, devices, info, memberships, notifications, polls, tokens, users
 
-routes = web.collect(info, tokens, devices, polls, notifications, commands)
+routes = web.collect(
+    info,
+    tokens,
+    devices,
+    polls,
+    notifications,
+    commands,
+    *containers.routes,
+    users,
+    memberships,
+    configuration,
+)
 
 __all__ = ["routes"]

@@ -1,5 +1,17 @@
 """Actions of the WebSocket API: one module a topic, one entry an action, found by the JSON's `action`."""
 
-from frontend.core.actions import commands, devices, info, notifications, subscriptions, table, tokens  # noqa: F401
+from frontend.core.actions import (  # noqa: F401
+    commands,
+    configuration,
+    containers,
+    devices,
+    info,
+    memberships,
+    notifications,
+    subscriptions,
+    table,
+    tokens,
+    users,
+)
 
 __all__ = ["table"]

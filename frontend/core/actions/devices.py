@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Meta
-
-from frontend.core.actions.table import Request, action, given_device
+from frontend.core.actions.table import Natural, Request, action, given_device
 from frontend.core.devices import DeviceBody
 from skep import errors
 from skep.access import Action
@@ -14,8 +12,6 @@ from skep.wire import views
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
-
-Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Get(Request, tag="device/get"):

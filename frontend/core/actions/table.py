@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from frontend.core.session import Session
 
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Time = str | int | float
 """As the client wrote it; `time` reads it."""
 
@@ -130,6 +131,13 @@ def time(value: Time | None) -> int | None:
         return None if value is None else timestamps.parse(value)
     except ValueError:
         raise errors.MalformedJson from None
+
+
+def given_id(value: int | None, noun: str) -> int:
+    """Raises BadRequest without an id."""
+    if value is None:
+        raise errors.BadRequest(f"{noun} id is wrong or empty")
+    return value
 
 
 def given_device(request: Request) -> str:

@@ -5,9 +5,9 @@ import hashlib
 import argon2
 import pytest
 
-from auth.adapters import passwords
 from auth.adapters.passwords import Argon2Passwords
 from skep.errors import Unavailable
+from skep.metadata import passwords
 
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 BETTER = argon2.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1)

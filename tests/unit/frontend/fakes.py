@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from frontend.core.configuration import Configurations
+from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
@@ -19,18 +21,30 @@ from frontend.core.services import Limits, Services, now
 from frontend.core.session import Session
 from frontend.core.subscriptions import Registry
 from frontend.core.tokens import Tokens
+from frontend.core.users import Users
 from skep import access, errors
 from skep.access import Principal, User
-from skep.metadata.rows import Device
+from skep.metadata.rows import Device, DeviceType, Network
 from skep.tokens import Claims
 from skep.wire import messages, topics
 from skep.wire.messages import NOTIFICATION, Command, Events, Found, Get, Item, List, Marker, Notification, Stored
+from tests.unit.frontend.fake_entities import FakeConfigurations, FakeContainers, FakePasswords, FakeUsers, inside
 
 FAR = 4_000_000_000_000
 DEVICES = {
     "mine": Device("mine", "Mine", None, 1, 1, False),
     "other": Device("other", "Other", b'{"a":1}', 2, 1, False),
 }
+
+TOKENS: dict[str, tuple[int, list[int], list[str], list[str]]] = {
+    "admin": (1, [0], ["*"], ["*"]),
+    "client": (2, sorted(access.CLIENT_ACTIONS), ["*"], ["*"]),
+    "manager": (2, [0], ["*"], ["*"]),
+    "typed": (2, [0], ["*"], ["1"]),
+    "narrow": (1, [0], ["1"], ["1"]),
+    "nothing": (1, [1], ["*"], ["*"]),
+}
+"""(user, actions, networks, device types) by token."""
 
 
 class FakeBus:
@@ -195,7 +209,7 @@ class FakeOutlet:
 
 
 class Frontend:
-    """All of core put together. Tokens "admin" and "client" are good, "late" has expired."""
+    """All of core put together. Those of TOKENS are good, "late" has expired."""
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.bus, self.caches = FakeBus(), FakeCaches()
@@ -205,10 +219,19 @@ class Frontend:
         self.interests = Interests(self.bus, self.registry.lose, linger=60)
         rights, calls = Rights(self.caches, self.known), Messages(self.bus)
         self.repository = FakeRepository(self.caches)
+        self.networks = FakeContainers("Network", Network, lambda who: who.networks)
+        self.device_types = FakeContainers("Device type", DeviceType, lambda who: who.device_types)
+        self.users = FakeUsers(self.networks, self.device_types)
         self.expires = {"late": 1}
         self.services = Services(
             messages=calls,
             devices=Devices(self.repository, rights, self.handled),
+            networks=Containers(self.networks, rights, Principal.sees_network, inside(DEVICES, "network_id")),
+            device_types=Containers(
+                self.device_types, rights, Principal.sees_device_type, inside(DEVICES, "device_type_id")
+            ),
+            users=Users(self.users, rights, FakePasswords()),
+            configuration=Configurations(FakeConfigurations()),
             rights=rights,
             tokens=Tokens(self.bus),
             identities=self.identities,
@@ -232,12 +255,12 @@ class Frontend:
         await self.interests.close()
 
     async def authenticate(self, token: str) -> Principal:
-        user = {"admin": 1, "client": 2}.get(token)
+        user, actions, networks, types = TOKENS.get(token, (0, [], [], []))
         if token in self.expires:
             raise errors.Unauthorized("Token expired")
-        if user is None or user not in self.caches.users:
+        if user not in self.caches.users:
             raise errors.Unauthorized
-        claims = Claims(user, [0] if user == 1 else sorted(access.CLIENT_ACTIONS), ["*"], ["*"], FAR)
+        claims = Claims(user, actions, networks, types, FAR)
         return access.principal(claims, self.caches.users[user], now())
 
     async def handled(self, saved: Any) -> bool:

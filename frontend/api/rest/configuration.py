@@ -1,0 +1,36 @@
+"""/configuration."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from frontend.core import views
+from skep import errors, web
+from skep.access import Action
+
+MANAGE = Action.MANAGE_CONFIGURATION
+
+
+class ValueBody(Struct):
+    value: str | None = None
+
+
+@web.route("GET", "/configuration/{name}", action=MANAGE)
+async def get_configuration(ctx: web.Context, name: str) -> views.ConfigurationView:
+    """A value; secrets are not there."""
+    try:
+        return views.configuration(await ctx.app.configuration.get(name))
+    except errors.NotFound:
+        raise errors.NotFound("") from None  # the API has no body here
+
+
+@web.route("PUT", "/configuration/{name}", action=MANAGE, body=ValueBody)
+async def put_configuration(ctx: web.Context, name: str, body: ValueBody) -> views.ConfigurationView:
+    """Set a value."""
+    return views.configuration(await ctx.app.configuration.put(name, body.value))
+
+
+@web.route("DELETE", "/configuration/{name}", action=MANAGE, status=204)
+async def delete_configuration(ctx: web.Context, name: str) -> None:
+    """Forget a value."""
+    await ctx.app.configuration.delete(name)

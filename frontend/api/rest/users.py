@@ -1,0 +1,79 @@
+"""/user."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from frontend.api.rest.inputs import Natural
+from frontend.core import views
+from frontend.core.users import UserBody
+from skep import web
+from skep.access import Action
+from skep.wire.views import Count
+
+MANAGE = Action.MANAGE_USER
+
+
+class Filters(Struct, rename="camel", kw_only=True):
+    login: str | None = None
+    login_pattern: str | None = None
+    role: int | None = None
+    status: int | None = None
+
+
+class ListQuery(Filters, rename="camel", kw_only=True):
+    sort_field: str | None = None
+    sort_order: str | None = None
+    take: Natural | None = None
+    skip: Natural = 0
+
+
+@web.route("GET", "/user", action=MANAGE, query=ListQuery)
+async def list_users(ctx: web.Context, query: ListQuery) -> list[views.UserView]:
+    """Users the caller sees."""
+    filters = query.login, query.login_pattern, query.role, query.status
+    page = query.sort_field, query.sort_order, query.take, query.skip
+    return [views.user(row) for row in await ctx.app.users.list(ctx.caller, *filters, *page)]
+
+
+@web.route("GET", "/user/count", action=MANAGE, query=Filters)
+async def count_users(ctx: web.Context, query: Filters) -> Count:
+    """How many users the caller sees."""
+    filters = query.login, query.login_pattern, query.role, query.status
+    return Count(await ctx.app.users.count(ctx.caller, *filters))
+
+
+@web.route("GET", "/user/current", action=Action.GET_CURRENT_USER)
+async def get_current_user(ctx: web.Context) -> views.UserFull:
+    """The caller."""
+    return views.user_full(*await ctx.app.users.get(ctx.caller, ctx.caller.user_id))
+
+
+@web.route("PUT", "/user/current", action=Action.UPDATE_CURRENT_USER, body=UserBody, status=204)
+async def put_current_user(ctx: web.Context, body: UserBody) -> None:
+    """Change the caller."""
+    await ctx.app.users.update(ctx.caller, ctx.caller.user_id, body)
+
+
+@web.route("GET", "/user/{id}", action=MANAGE)
+async def get_user(ctx: web.Context, id: int) -> views.UserFull:
+    """One user."""
+    return views.user_full(*await ctx.app.users.get(ctx.caller, id))
+
+
+@web.route("POST", "/user", action=MANAGE, body=UserBody, status=201)
+async def post_user(ctx: web.Context, body: UserBody) -> views.UserCreated:
+    """Insert a user, a member of no network."""
+    return views.user_created(await ctx.app.users.insert(ctx.caller, body))
+
+
+@web.route("PUT", "/user/{id}", action=MANAGE, body=UserBody, status=204)
+async def put_user(ctx: web.Context, id: int, body: UserBody) -> None:
+    """Change what is given."""
+    await ctx.app.users.update(ctx.caller, id, body)
+
+
+@web.route("DELETE", "/user/{id}", action=MANAGE, status=204)
+async def delete_user(ctx: web.Context, id: int) -> None:
+    """Remove a user; networks and devices stay."""
+    await ctx.app.users.delete(ctx.caller, id)
