@@ -1,4 +1,4 @@
-"""May this caller do something with that device, network, …? From the caches where they say yes; before a no PostgreSQL is asked.
+"""May this caller do something with a device, network, …? From the caches if yes; before a no PostgreSQL is asked.
 
 Codes as in the reference (2.6): a caller whom neither network nor type limits learns that a device is missing (404),
 others can't tell missing from foreign (403).
