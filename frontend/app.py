@@ -18,7 +18,6 @@ from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
-from frontend.core.known import Known
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
 from frontend.core.rights import Rights
@@ -34,8 +33,6 @@ from skep.metadata.passwords import Pool
 from skep.tokens import Keys
 
 log = logs.get("frontend")
-CACHED = 30.0
-"""Seconds; with those of `known` an entry is at most 60 s old."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,7 @@ class App:
         self._bus = bus.Bus(s.bus_urls, "frontend", s.instance, s.bus_secret)
         self._metadata = meta = Metadata(s.database_url)
         self._passwords = Pool(s.hash_threads)
-        known = Known()
-        caches = Caches(self._metadata, max_age=CACHED)
+        caches = Caches(self._metadata)
         self._relay = Relay(self._metadata, self._bus, caches)
         keys = Keys.parse(s.jwt_secret, base64=s.jwt_key == "base64")
         self._authenticate = web.Authenticator(
@@ -60,10 +56,9 @@ class App:
         )
         identities = Identities(self._authenticate)
         caches.on_change(identities.changed)
-        caches.on_change(known.changed)
         registry = Registry(now)
         interests = Interests(self._bus, registry.lose)
-        messages, rights = Messages(self._bus), Rights(caches, known)
+        messages, rights = Messages(self._bus), Rights(caches)
         self._limits = Limits(subscriptions=s.subscriptions, anonymous=s.anonymous_seconds)
         self._services = Edge(
             messages=messages,

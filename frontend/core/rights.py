@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from frontend.core.known import Known
 from skep import access, errors
 from skep.access import Principal, User
 from skep.metadata.rows import Device
@@ -18,6 +17,7 @@ from skep.metadata.rows import Device
 class Caches(Protocol):
     """`skep.metadata.Caches`, as it is used here."""
 
+    def peek_device(self, id: str) -> Device | None: ...
     async def device(self, id: str, fresh: bool = False) -> Device | None: ...
     async def user(self, id: int, fresh: bool = False) -> User | None: ...
     async def network_exists(self, id: int, fresh: bool = False) -> bool: ...
@@ -28,15 +28,12 @@ NO_DEVICE_ID = "Device id is wrong or empty"
 
 
 class Rights:
-    """known: devices that can be looked at without waiting."""
-
-    def __init__(self, caches: Caches, known: Known) -> None:
+    def __init__(self, caches: Caches) -> None:
         self._caches = caches
-        self._known = known
 
     def peek(self, caller: Principal, device_id: str) -> Device | None:
-        """The device, if it is known here that the caller sees it."""
-        device = self._known.get(device_id)
+        """The device, if it is in the cache and the caller sees it."""
+        device = self._caches.peek_device(device_id)
         if device is not None and caller.sees(device.network_id, device.device_type_id):
             return device
         return None
@@ -46,10 +43,7 @@ class Rights:
         device = self.peek(caller, device_id)
         if device is not None:
             return device
-        state = self._known.state
         device = await self._caches.device(device_id)
-        if device is not None:
-            self._known.keep(device, state)
         if device is not None and caller.sees(device.network_id, device.device_type_id):
             return device
         return await self._checked(caller, device_id)

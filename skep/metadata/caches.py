@@ -52,6 +52,10 @@ class Caches:
     async def device(self, id: str, fresh: bool = False) -> Device | None:
         return await self._devices.get(id, fresh)
 
+    def peek_device(self, id: str) -> Device | None:
+        """The device if its entry is here, without waiting."""
+        return self._devices.peek(id)
+
     async def network(self, id: int, fresh: bool = False) -> Network | None:
         return await self._networks.get(id, fresh)
 

@@ -33,7 +33,11 @@ async def test_own_writes_are_read_at_once(metadata, caches):
     id = unique("d")
     assert await caches.device(id) is None
     await metadata.devices.save(boss, id, DeviceChanges(name="n"))
+    assert caches.peek_device(id) is None
     assert (await caches.device(id)).name == "n"
+    assert caches.peek_device(id).name == "n"
+    await metadata.devices.save(boss, id, DeviceChanges(name="m"))
+    assert caches.peek_device(id) is None
     assert (await caches.user(user)).networks == frozenset()
     await metadata.users.assign_network(user, network)
     assert (await caches.user(user)).networks == {network}

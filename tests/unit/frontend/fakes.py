@@ -13,7 +13,6 @@ from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
-from frontend.core.known import Known
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
 from frontend.core.rights import Rights
@@ -140,14 +139,19 @@ def message(item: Item) -> Notification | Command:
 class FakeCaches:
     def __init__(self) -> None:
         self.devices = dict(DEVICES)
+        self.known: set[str] = set()
         self.users = {1: User(1, "admin", 0, 0), 2: User(2, "client", 1, 0, frozenset({1}))}
         self.asked: list[tuple[str, bool]] = []
         self.slow: asyncio.Event | None = None
+
+    def peek_device(self, id: str) -> Device | None:
+        return self.devices.get(id) if id in self.known else None
 
     async def device(self, id: str, fresh: bool = False) -> Device | None:
         self.asked.append((id, fresh))
         if self.slow is not None:
             await self.slow.wait()
+        self.known.add(id)
         return self.devices.get(id)
 
     async def user(self, id: int, fresh: bool = False) -> User | None:
@@ -213,11 +217,10 @@ class Frontend:
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.bus, self.caches = FakeBus(), FakeCaches()
-        self.known = Known()
         self.registry = Registry(now)
         self.identities = Identities(self.authenticate)
         self.interests = Interests(self.bus, self.registry.lose, linger=60)
-        rights, calls = Rights(self.caches, self.known), Messages(self.bus)
+        rights, calls = Rights(self.caches), Messages(self.bus)
         self.repository = FakeRepository(self.caches)
         self.networks = FakeContainers("Network", Network, lambda who: who.networks)
         self.device_types = FakeContainers("Device type", DeviceType, lambda who: who.device_types)
