@@ -10,15 +10,12 @@ import msgspec
 from msgspec import MsgspecError, Raw, Struct
 
 from backend.api.counters import Counters
-from backend.core.store import Store, encode_item, retagged, table
+from backend.core.store import LARGEST, Store, encode_item, retagged, table
 from skep import bus, errors
-from skep.wire import proxy, topics
+from skep.wire import topics
 from skep.wire.messages import Call, Get, Query, decode_call, decode_query
 
 log = logging.getLogger("backend.queries")
-ROOM = proxy.MAX_BODY - 4096
-"""Bytes of items in one answer."""
-
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -98,5 +95,5 @@ class Queries:
             kind = table(query.kind)
             held = await self._store.get(kind, [(query.device_id, query.id)])
             return _Found([Raw(retagged(encode_item(h.item), query.kind)) for h in held.values()])
-        page = await self._store.list(query, ROOM)
+        page = await self._store.list(query, LARGEST)
         return _Found([Raw(body) for body in page.items], page.more)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import MsgspecError, Struct
 
 from backend.core.interests import Interests
-from backend.core.store import Entry, Held, Key, encode_item, message, retagged
+from backend.core.store import LARGEST, Entry, Held, Key, encode_item, message, retagged
 from backend.core.timestamps import Timestamps
 from skep import errors
 from skep.wire.messages import (
@@ -190,6 +190,12 @@ class _Planning:
         self._now = now
 
     def handle(self, work: Work) -> None:
+        try:
+            self._handle(work)
+        except errors.TooLarge as e:
+            self.plan.answers.append(Answer(work.call, e.status, e.text))
+
+    def _handle(self, work: Work) -> None:
         request = work.request
         if isinstance(request, InsertNotification):
             self._insert_notification(work, request)
@@ -262,7 +268,7 @@ class _Planning:
 
     def _kept(self, work: Work, slot: _Slot, item: Item, stored: Held | None) -> tuple[Held, bytes]:
         """Remember the item for the rest of the batch and have it stored, unless it is."""
-        body = encode_item(item)
+        body = _encoded(item)
         if stored is not None:
             return stored, body
         held = Held(item, work.partition.incarnation, work.record.offset)
@@ -289,7 +295,7 @@ class _Planning:
                 work, request, self._shown.get(key, held.item.command) if behind else held.item.command
             )
         item = Item(work.partition.number, offset, COMMAND, command=updated)
-        body = encode_item(item)
+        body = _encoded(item)
         if behind:
             self._shown[key] = updated
         else:
@@ -347,6 +353,14 @@ def failure(failed: Failed) -> Answer | None:
 def refusal(work: Work) -> Answer:
     """What a caller is told while the store is full."""
     return Answer(work.call, errors.Unavailable.status, "Message store is full, try again")
+
+
+def _encoded(item: Item) -> bytes:
+    """Raises TooLarge for what no record could carry to its readers: better not taken than never delivered."""
+    body = encode_item(item)
+    if len(body) > LARGEST:
+        raise errors.TooLarge
+    return body
 
 
 def _same_log(work: Work, held: Held) -> bool:

@@ -8,12 +8,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from backend.core.batches import Delivery
-from skep.wire import proxy, timestamps
+from backend.core.store import LARGEST
+from skep.wire import timestamps
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Command, Notification
 from skep.wire.proxy import Source
 
-ROOM = proxy.MAX_BODY - 4096
-"""Bytes of items in one record; a single larger item still goes by itself."""
 EVENTS = "events."
 PLUGIN = "plugin_topic_"
 _ACTIONS = {NOTIFICATION: 10, COMMAND: 21, UPDATE: 23}
@@ -45,7 +44,7 @@ def events(deliveries: list[Delivery]) -> Iterator[bytes]:
     size, incarnation = 0, ""
     for delivery in deliveries:
         log = delivery.source.incarnation
-        if items and (size + len(delivery.body) > ROOM or log != incarnation):
+        if items and (size + len(delivery.body) > LARGEST or log != incarnation):
             yield _pack(_Events(incarnation, items))
             items, size = [], 0
         incarnation = log

@@ -12,10 +12,15 @@ import msgspec
 from msgspec import Struct
 
 from skep.errors import Unavailable
+from skep.wire import proxy
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Command, Item, List, Notification
 
 Key = tuple[str, int]
 """(device id, message id)."""
+
+
+LARGEST = proxy.MAX_BODY - 8192
+"""Most bytes of an encoded item: in an event or an answer, with what belongs around it, it still fits one record."""
 
 
 class Away(Unavailable):

@@ -7,6 +7,7 @@ status and text, and Unavailable when there is no answer in time.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import hashlib
 import secrets
 from collections.abc import Awaitable
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from frontend.core.replay import id_of
 from skep import errors
 from skep.access import Principal
 from skep.metadata.rows import Device
@@ -36,6 +38,8 @@ from skep.wire.messages import (
 DEADLINE = 5.0
 AGAIN = 1.0
 """Seconds after which a read is asked a second time."""
+WHOLE = 16 << 20
+"""Bytes after which a list is cut: no process is to hold more for one answer."""
 MAX_KEY = 256
 """Longest idempotency key, characters."""
 
@@ -125,12 +129,33 @@ class Messages:
     async def list(self, query: List) -> Found:
         return await self._query(query)
 
+    async def whole(self, query: List) -> builtins.list[Item]:
+        """The list in as many answers as it takes, up to about `WHOLE` bytes. What comes between two of them may
+        show an item in both: it is given once."""
+        items: dict[tuple[str, int], Item] = {}
+        skip, size, found = query.skip, 0, Found([], True)
+        while found.more and size < WHOLE:
+            take = None if query.take is None else query.take + query.skip - skip
+            found = await self.list(msgspec.structs.replace(query, skip=skip, take=take))
+            items |= {id_of(item): item for item in found.items}
+            skip += len(found.items)
+            size += sum(map(_size, found.items))
+            if not found.items or (query.take is not None and skip >= query.skip + query.take):
+                break
+        return builtins.list(items.values())
+
     def _request(self, device_id: str, body: Any) -> asyncio.Future[bytes]:
         return self._bus.call(topics.REQUESTS, body, device_id.encode(), timeout=self._deadline)
 
     async def _query(self, query: Get | List) -> Found:
         answer: Awaitable[bytes] = self._bus.call(topics.QUERIES, query, timeout=self._deadline, again=AGAIN)
         return _found.decode(await answer)
+
+
+def _size(item: Item) -> int:
+    message = item.notification or item.command
+    result = item.command.result if item.command is not None else None
+    return len((message.parameters if message is not None else None) or b"") + len(result or b"")
 
 
 def _id(kind: int, caller: Principal, device_id: str, key: str | None) -> tuple[int, bool]:

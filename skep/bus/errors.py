@@ -1,7 +1,7 @@
 """What the bus answers instead of a result. Each is a `SkepError`, so an edge renders it without knowing the bus.
 
 BusError
-├── Refused     final: not on the bus        503
+├── Refused     final: not on the bus        503, too large 413
 │   └── Closed  the subscription has ended   503
 ├── TimedOut    may be on the bus or not     503
 └── Failed      the other service said so    its own code
@@ -21,7 +21,10 @@ class Refused(BusError):
     """The record or request is not on the bus and won't be. `code`: a `wire.proxy.Code`; `reason`: for the log."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(errors.Unavailable.__doc__)
+        too_large = code == Code.TOO_LARGE  # the one refusal that no further try can change, and the caller's doing
+        super().__init__((errors.TooLarge if too_large else errors.Unavailable).__doc__)
+        if too_large:
+            self.status = errors.TooLarge.status
         self.code = code
         self.reason = reason
 

@@ -19,8 +19,8 @@ VERSION = 1
 SUBPROTOCOL = "skep.bus.1"
 """Negotiated on the handshake. A socket that asks for no subprotocol speaks the DeviceHive JSON dialect."""
 
-MAX_BODY = 1 << 20
-"""Largest payload of one record, bytes (1 MiB)."""
+MAX_BODY = (1 << 20) + (32 << 10)
+"""Largest payload of one record, bytes: what a client may send in one request (1 MiB), and what travels around it."""
 MAX_FRAME = 4 << 20
 """Largest frame, bytes. Clients and proxy split batches below it."""
 MAX_BATCH = 5_000

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from skep import errors
 from skep.metadata import devices as rules
 from skep.metadata.rows import DeviceChanges
+from skep.wire import proxy
 from tests.contract import metadata_support as support
 from tests.contract.metadata_support import admin, client, container, opened, principal, unique
 
@@ -59,7 +60,7 @@ CASES = [
     ("new", "member", {"name": "n" * 129}, errors.BadRequest, rules.BAD_NAME),
     ("new", "member", {"name": "a\0b"}, errors.BadRequest, BAD),
     ("new", "member", {"name": "\ud800"}, errors.BadRequest, BAD),
-    ("new", "member", {"name": "n", "data": b'"' + b"x" * (1 << 20) + b'"'}, errors.TooLarge, None),
+    ("new", "member", {"name": "n", "data": b'"' + b"x" * proxy.MAX_BODY + b'"'}, errors.TooLarge, None),
 ]
 
 

@@ -31,8 +31,8 @@ async def list_commands(ctx: web.Context, device_id: str, query: ListQuery) -> l
     """Stored commands of a device."""
     names = [query.command] if query.command else None
     page = query.start, query.end, query.sort_field, query.sort_order, query.take, query.skip
-    found = await ctx.app.messages.list(queries.listing(COMMAND, [device_id], names, query.status, *page))
-    return [cast(views.CommandView, views.message(item)) for item in found.items]
+    found = await ctx.app.messages.whole(queries.listing(COMMAND, [device_id], names, query.status, *page))
+    return [cast(views.CommandView, views.message(item)) for item in found]
 
 
 @web.route("GET", "/device/{deviceId}/command/{commandId}", action=READ, query=GetQuery, guard=sees_device)

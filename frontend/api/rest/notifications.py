@@ -24,8 +24,8 @@ async def list_notifications(ctx: web.Context, device_id: str, query: ListQuery)
     """Stored notifications of a device."""
     names = [query.notification] if query.notification else None
     page = query.start, query.end, query.sort_field, query.sort_order, query.take, query.skip
-    found = await ctx.app.messages.list(queries.listing(NOTIFICATION, [device_id], names, None, *page))
-    return [cast(views.NotificationView, views.message(item)) for item in found.items]
+    found = await ctx.app.messages.whole(queries.listing(NOTIFICATION, [device_id], names, None, *page))
+    return [cast(views.NotificationView, views.message(item)) for item in found]
 
 
 @web.route("GET", "/device/{deviceId}/notification/{id}", action=READ, guard=sees_device)

@@ -67,8 +67,8 @@ async def list_(session: Session, request: ListCommands) -> dict[str, Any]:
         20 if request.take is None else request.take,
         request.skip or 0,
     )
-    found = await session.services.messages.list(query)
-    return {"commands": [views.message(item) for item in found.items]}
+    found = await session.services.messages.whole(query)
+    return {"commands": [views.message(item) for item in found]}
 
 
 class Insert(Request, tag="command/insert"):

@@ -55,8 +55,8 @@ async def list_(session: Session, request: ListNotifications) -> dict[str, Any]:
     wanted = [request.device_id] if request.device_id else request.device_ids or [given_device(request)]
     devices = [(await session.services.rights.device(caller, id)).id for id in dict.fromkeys(wanted)]
     names = [request.notification] if request.notification else request.names
-    found = await session.services.messages.list(_query(request, devices, names))
-    return {"notifications": [views.message(item) for item in found.items]}
+    found = await session.services.messages.whole(_query(request, devices, names))
+    return {"notifications": [views.message(item) for item in found]}
 
 
 def _query(request: ListNotifications, devices: list[str], names: list[str] | None) -> List:

@@ -7,7 +7,8 @@ import pytest
 from backend.core import batches
 from backend.core.batches import Answer, Failed, Partition, Plan, Planner, Work
 from backend.core.interests import Interests
-from backend.core.store import decode_item
+from backend.core.store import LARGEST, decode_item
+from skep import errors
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Item, Marker, Stored, UpdateCommand
 from skep.wire.proxy import Delivered
 from tests.unit.backend.build import LATER, NOW, command, insert, interest, notification, record, update
@@ -129,6 +130,28 @@ async def test_last_updated_rises_even_if_the_log_stands_still(world: World) -> 
         plan = await world.run(record(update(made), offset, time=NOW))
         times.append(events(plan)[0].command.last_updated)  # type: ignore[union-attr]
     assert times == [NOW, NOW + 1, NOW + 2]
+
+
+LARGE = b'"' + b"x" * (LARGEST - 200) + b'"'
+
+
+async def test_what_no_record_could_carry_is_refused(world: World) -> None:
+    """Each of the two requests fits; what would be stored, and told to subscribers, does not."""
+    made = command()
+    made.parameters = LARGE
+    await world.run(record(insert(made), 1))
+    plan = await world.run(record(UpdateCommand("d", made.id, set_result=True, result=LARGE), 2))
+    assert answered(plan.answers) == [(413, errors.TooLarge().text)]
+    assert (plan.entries, plan.deliveries, plan.failed) == ({}, {}, [])
+    stored = await world.stored(COMMAND, made)
+    assert stored is not None
+    assert stored.command is not None
+    assert stored.command.result is None
+    large = notification()
+    large.parameters = LARGE + b" " * 400
+    plan = await world.run(record(insert(large), 3))
+    assert answered(plan.answers) == [(413, errors.TooLarge().text)]
+    assert (plan.entries, plan.deliveries, plan.failed) == ({}, {}, [])
 
 
 async def test_an_update_of_nothing_is_not_found(world: World) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from backend.core import deliveries
 from backend.core.batches import Delivery
-from backend.core.store import decode_item, encode_item, retagged
+from backend.core.store import LARGEST, decode_item, encode_item, retagged
+from skep.wire import proxy
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Command, Item, Notification, decode_events
 from skep.wire.proxy import Source
 
@@ -30,6 +31,15 @@ def test_events_are_split_by_size_and_by_log() -> None:
     assert [(e.incarnation, [i.offset for i in e.items]) for e in found] == [
         ("log", [0]), ("log", [1, 2]), ("new", [3])
     ]  # fmt: skip
+
+
+def test_the_largest_item_fits_every_record_it_travels_in() -> None:
+    item = delivery(2**40, LARGEST - 40, "x" * 64)
+    assert LARGEST - 20 <= len(item.body) <= LARGEST
+    (payload,) = deliveries.events([item])
+    assert len(payload) <= proxy.MAX_BODY
+    (derived,) = deliveries.derived("mqtt.out", [item])
+    assert len(derived.payload) <= proxy.MAX_BODY
 
 
 def test_an_mqtt_record_is_one_message_with_its_source() -> None:

@@ -4,6 +4,7 @@ import time
 import msgspec
 import pytest
 
+from backend.core.store import LARGEST
 from skep.bus.calls import Calls
 from skep.bus.counters import Counters
 from skep.bus.errors import Failed, Refused, TimedOut
@@ -141,6 +142,16 @@ async def test_an_asker_that_is_away_is_offered_its_answer_again(monkeypatch: py
         assert not taken.result()  # whoever answers does not wait for that
     await asyncio.sleep(0.05)
     assert pipe.take(proxy.Publish) == []
+
+
+async def test_the_largest_item_of_a_backend_fits_a_reply() -> None:
+    calls, _, pipe = make()
+    found = msgspec.Raw(messages.encode(((msgspec.Raw(messages.encode(b"x" * (LARGEST - 5))),), False)))
+    calls.reply(question("replies.a", 0), 0, "", found)
+    await turn()
+    (record,) = published(pipe)
+    (reply,) = messages.decode_replies(record.payload or b"").replies
+    assert reply.code == 0
 
 
 async def test_replies_are_split_below_the_largest_body() -> None:

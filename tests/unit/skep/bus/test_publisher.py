@@ -104,7 +104,7 @@ async def test_frames_are_split_by_bytes_and_by_number() -> None:
 async def test_what_is_too_large_is_refused_at_once() -> None:
     with pytest.raises(Refused) as refused:
         send(make(), payload=b"x" * (proxy.MAX_BODY + 1))
-    assert refused.value.code == Code.TOO_LARGE
+    assert (refused.value.code, refused.value.status) == (Code.TOO_LARGE, 413)
 
 
 async def test_past_the_bound_send_is_refused_and_publish_waits_in_order() -> None:
