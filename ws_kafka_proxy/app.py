@@ -38,9 +38,16 @@ def make(settings: Settings) -> App:
 
 
 def steady_clock() -> Callable[[], int]:
-    """Milliseconds since the epoch that never go back, whatever is done to the system's clock."""
-    offset = time.time() - time.monotonic()
-    return lambda: int((time.monotonic() + offset) * 1000)
+    """Milliseconds since the epoch that never go back, whatever is done to the system's clock. Where the system can
+    tell, the time that a machine slept counts."""
+    kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    offset = time.time() - time.clock_gettime(kind)
+    return lambda: int((time.clock_gettime(kind) + offset) * 1000)
+
+
+def wall_clock() -> int:
+    """ms; the clock that those who make tokens go by: after a step of it their tokens are good all the same."""
+    return int(time.time() * 1000)
 
 
 class Core:
@@ -66,7 +73,7 @@ class Core:
             settings.bus_secret,
             self._serve_service,
             self._serve_json,
-            self._clock,
+            wall_clock,
         )
         self._sockets: set[ServiceSocket] = set()
         self._json_sockets: set[JsonSocket] = set()
@@ -170,7 +177,7 @@ class Plugins:
         options = server.Options(
             settings.host, settings.plugin_port, settings.ping_interval, settings.ping_timeout, JSON_LIMITS.frame
         )
-        self.listener = server.Listener(options, self._health, settings.bus_secret, None, self._serve, self._clock)
+        self.listener = server.Listener(options, self._health, settings.bus_secret, None, self._serve, wall_clock)
         self._sockets: set[JsonSocket] = set()
 
     async def start(self) -> None:
