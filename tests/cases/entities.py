@@ -26,6 +26,7 @@ CLIENT = {
     "introReviewed": False,
     "allDeviceTypesAvailable": True,
 }
+OTHER = {"id": 3, "login": "other", "data": None, "allDeviceTypesAvailable": False, "networks": []}
 CREATED = {"id": 4, "lastLogin": None, "data": None, "introReviewed": False, "allDeviceTypesAvailable": True}
 NEW = {"login": "newcomer", "password": "secret-7", "role": 1}
 NO_ADMIN = "Admin permissions required for this action"
@@ -101,7 +102,7 @@ USERS = [
     bad("admin", "user/get", {}, 400, "User id is wrong or empty"),
     bad("admin", "user/get", {"userId": "x"}, 400, "Malformed Json received."),
     good("client", "user/getCurrent", {}, current=CLIENT | {"networks": [NETWORK]}),
-    good("narrow", "user/get", {"userId": 3}, user=ANY),
+    good("narrow", "user/get", {"userId": 3}, user=CLIENT | OTHER),
     good("admin", "user/insert", {"user": NEW}, user=CREATED),
     good("manager", "user/insert", {"user": NEW}, user=CREATED),
     good("admin", "user/insert", {"user": NEW | {"role": 0, "password": 1111111}}, user=CREATED),
