@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ENGINES ?= light
 export ENGINES
 
-.PHONY: help run test env env-dev env-full tools lint format docs lock clean
+.PHONY: help run test bench env env-dev env-full tools lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -18,6 +18,9 @@ test: env-dev env-full ## lint, then unit, contract and system tests on real eng
 	@$(BIN)/python -m deploy.tools node npm
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest $(or $(ARGS),tests/unit tests/contract tests/system)
+
+bench: env-dev $(if $(filter full,$(ENGINES)),env-full) ## measure a whole suite; LOAD=... names the load client
+	@$(BIN)/python -m benchmarks.run $(if $(LOAD),--load $(LOAD))
 
 $(VENV)/.run: requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
