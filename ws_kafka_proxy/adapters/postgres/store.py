@@ -301,13 +301,14 @@ class Store:
             await connection.execute(f"DROP TABLE IF EXISTS skep_bus.{leaf_name(low, high)}")
 
     async def compact(self, topic: int, part: int, end: int, tombstones_before: int) -> int:
-        """Remove superseded records, and tombstones from before that time (ms); how many."""
+        """Remove superseded records, and tombstones from before that time (ms); how many. Never the last record: a
+        writer that starts counts on from it, and would give its offset again."""
         async with self._work.use(60) as connection:
             cursor = await connection.execute(
                 "DELETE FROM skep_bus.records_kept r WHERE topic = %(topic)s AND part = %(part)s"
                 " AND off < %(end)s AND (EXISTS (SELECT FROM skep_bus.records_kept n"
                 " WHERE n.topic = r.topic AND n.part = r.part AND n.key = r.key AND n.off > r.off AND n.off < %(end)s)"
-                " OR payload IS NULL AND time < %(time)s)",
+                " OR payload IS NULL AND time < %(time)s AND off < %(end)s - 1)",
                 {"topic": topic, "part": part, "end": end, "time": tombstones_before},
             )
             return cursor.rowcount
