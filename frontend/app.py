@@ -20,6 +20,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
+from frontend.core.quiet import QuietScopes
 from frontend.core.rights import Rights
 from frontend.core.services import Limits, Services, now
 from frontend.core.subscriptions import Registry
@@ -58,11 +59,12 @@ class App:
         caches.on_change(identities.changed)
         registry = Registry(now)
         interests = Interests(self._bus, registry.lose)
-        messages, rights = Messages(self._bus), Rights(caches)
+        self._quiet = quiet = QuietScopes(registry, interests)
+        messages, rights = Messages(self._bus, quiet.acknowledged), Rights(caches)
         self._limits = Limits(subscriptions=s.subscriptions, anonymous=s.anonymous_seconds)
         self._services = Edge(
             messages=messages,
-            devices=Devices(meta.devices, rights, self._relay.handled),
+            devices=Devices(meta.devices, rights, self._relay.handled, quiet.acknowledged),
             networks=Containers(
                 meta.networks, rights, Principal.sees_network, lambda who, id: meta.devices.within(who, network_id=id)
             ),
@@ -79,7 +81,7 @@ class App:
             identities=identities,
             interests=interests,
             registry=registry,
-            polls=Polls(registry, interests, messages, identities, now, s.polls),
+            polls=Polls(registry, interests, messages, identities, quiet, now, s.polls),
             limits=self._limits,
             caches=caches,
             cluster=self._bus.health,
@@ -152,6 +154,8 @@ class App:
         gauge("skep_sockets", "Open WebSockets", lambda: len(hub.sockets))
         gauge("skep_subscriptions", "Subscribers and open polls", lambda: len(services.registry))
         gauge("skep_interests", "Interests of this process", lambda: len(services.interests))
+        gauge("skep_reads", "Reads asked of the backends since the start", lambda: services.messages.reads)
+        gauge("skep_quiet_scopes", "Scopes polled without waiting", lambda: len(self._quiet))
         gauge("skep_polls", "Long polls", lambda: len(services.polls))
         gauge("skep_delivered", "Messages pushed since the start", lambda: services.registry.delivered)
         gauge("skep_repeated", "Repeated events dropped since the start", lambda: services.registry.repeated)

@@ -7,11 +7,13 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from frontend.core.messages import Acknowledged
 from frontend.core.rights import Rights
 from skep import errors
 from skep.access import Principal
 from skep.metadata.rows import Device, DeviceChanges
 from skep.web.json import json_object
+from skep.wire.messages import NOTIFICATION
 
 
 class Repository(Protocol):
@@ -45,8 +47,11 @@ class DeviceBody(Struct, rename="camel"):
 
 
 class Devices:
-    def __init__(self, repository: Repository, rights: Rights, handled: Handled) -> None:
+    """acknowledged: as in `Messages`."""
+
+    def __init__(self, repository: Repository, rights: Rights, handled: Handled, acknowledged: Acknowledged) -> None:
         self._repository, self._rights, self._handled = repository, rights, handled
+        self._acknowledged = acknowledged
 
     async def list(
         self,
@@ -80,13 +85,14 @@ class Devices:
         """Returns when the device's notification can be read, too."""
         changes = body.changes()
         try:
-            _, _, saved = await self._repository.save(caller, id, changes)
+            device, _, saved = await self._repository.save(caller, id, changes)
         except errors.Forbidden:
             fresh = await self._rights.fresh(caller)  # the refusal may be older than the right
             if fresh is caller:
                 raise
-            _, _, saved = await self._repository.save(fresh, id, changes)
+            device, _, saved = await self._repository.save(fresh, id, changes)
         await self._handled(saved)
+        self._acknowledged(NOTIFICATION, device)
 
     async def delete(self, caller: Principal, id: str) -> None:
         """Raises NotFound, Forbidden."""

@@ -10,7 +10,7 @@ import asyncio
 import builtins
 import hashlib
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +23,7 @@ from skep.wire import topics
 from skep.wire.messages import (
     COMMAND,
     NOTIFICATION,
+    UPDATE,
     Command,
     Found,
     Get,
@@ -46,6 +47,8 @@ MAX_KEY = 256
 _stored: msgspec.msgpack.Decoder[Stored] = msgspec.msgpack.Decoder(Stored)
 _found: msgspec.msgpack.Decoder[Found] = msgspec.msgpack.Decoder(Found)
 decode_stored = _stored.decode
+
+Acknowledged = Callable[[int, Device], None]
 
 
 class Bus(Protocol):
@@ -82,8 +85,14 @@ class CommandChanges(msgspec.Struct):
 
 
 class Messages:
-    def __init__(self, bus: Bus, deadline: float = DEADLINE) -> None:
+    """acknowledged(kind, device): called when the answer to a write is there, before the writer gets it."""
+
+    def __init__(
+        self, bus: Bus, acknowledged: Acknowledged = lambda kind, device: None, deadline: float = DEADLINE
+    ) -> None:
         self._bus = bus
+        self._acknowledged = acknowledged
+        self.reads = 0
         self._deadline = deadline
 
     def insert_notification(
@@ -93,7 +102,7 @@ class Messages:
         id, repeatable = _id(NOTIFICATION, caller, device.id, idempotency_key)
         place = device.id, device.network_id, device.device_type_id
         notification = Notification(id, new.name, *place, new.timestamp, new.parameters)
-        return self._request(device.id, InsertNotification(notification, repeatable))
+        return self._request(NOTIFICATION, device, InsertNotification(notification, repeatable))
 
     def insert_command(
         self, caller: Principal, device: Device, new: NewCommand, idempotency_key: str | None = None
@@ -114,13 +123,13 @@ class Messages:
             status=new.status,
             result=new.result,
         )
-        return self._request(device.id, InsertCommand(command, repeatable))
+        return self._request(COMMAND, device, InsertCommand(command, repeatable))
 
     def update_command(self, device: Device, command_id: int, changes: CommandChanges) -> asyncio.Future[bytes]:
         """An empty body. Fails with 404 for a command that is not there."""
         c = changes
         update = UpdateCommand(device.id, command_id, c.set_status, c.status, c.set_result, c.result)
-        return self._request(device.id, update)
+        return self._request(UPDATE, device, update)
 
     async def get(self, kind: int, device_id: str, id: int) -> Item | None:
         found = await self._query(Get(kind, device_id, id))
@@ -144,10 +153,13 @@ class Messages:
                 break
         return builtins.list(items.values())
 
-    def _request(self, device_id: str, body: Any) -> asyncio.Future[bytes]:
-        return self._bus.call(topics.REQUESTS, body, device_id.encode(), timeout=self._deadline)
+    def _request(self, kind: int, device: Device, body: Any) -> asyncio.Future[bytes]:
+        answer = self._bus.call(topics.REQUESTS, body, device.id.encode(), timeout=self._deadline)
+        answer.add_done_callback(lambda _: self._acknowledged(kind, device))
+        return answer
 
     async def _query(self, query: Get | List) -> Found:
+        self.reads += 1
         answer: Awaitable[bytes] = self._bus.call(topics.QUERIES, query, timeout=self._deadline, again=AGAIN)
         return _found.decode(await answer)
 

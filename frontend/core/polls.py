@@ -11,11 +11,12 @@ from frontend.core import replay
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.messages import Messages
+from frontend.core.quiet import QuietScopes
 from frontend.core.scope import Scope
 from frontend.core.subscriptions import Holder, Registry, Watch
 from skep import errors
 from skep.access import Principal
-from skep.wire.messages import COMMAND, UPDATE, Command, Item, Notification
+from skep.wire.messages import COMMAND, UPDATE, Command, Found, Item, List, Notification
 
 MAX_PER_USER = 100
 MAX_ITEMS = 1_000
@@ -29,6 +30,20 @@ class Fixed:
 
     def __init__(self, principal: Principal) -> None:
         self.principal: Principal | None = principal
+
+
+class _Noting:
+    """Reads. found: something of the scope was there, whoever may see it."""
+
+    def __init__(self, reads: replay.Reads, scope: Scope) -> None:
+        self._reads, self._scope = reads, scope
+        self.found = False
+
+    async def list(self, query: List) -> Found:
+        found = await self._reads.list(query)
+        messages = (item.notification or item.command for item in found.items)
+        self.found = self.found or found.more or any(m is not None and self._scope.holds(m) for m in messages)
+        return found
 
 
 class _Poll(Watch):
@@ -68,11 +83,12 @@ class Polls:
         interests: Interests,
         messages: Messages,
         identities: Identities,
+        quiet: QuietScopes,
         now: Callable[[], int],
         per_user: int = MAX_PER_USER,
     ) -> None:
         self._registry, self._interests, self._messages, self._identities = registry, interests, messages, identities
-        self._now = now
+        self._quiet, self._now = quiet, now
         self._per_user = per_user
         self._open: Counter[int] = Counter()
 
@@ -95,9 +111,9 @@ class Polls:
         Raises TooManyRequests, Unauthorized when the token is revoked meanwhile, Unavailable."""
         with self._slot(caller.user_id):
             if not wait:
-                return [] if since is None else await self._stored(Fixed(caller), scope, since, limit)
+                return [] if since is None else await self._at_once(caller, scope, since, limit)
             async with self._watching(token, scope) as watch:
-                stored = [] if since is None else await self._stored(watch.holder, scope, since, limit)
+                stored = [] if since is None else await self._stored(self._messages, watch.holder, scope, since, limit)
                 if stored:
                     return stored
                 await _first(watch.arrived, wait, gone)
@@ -123,9 +139,19 @@ class Polls:
         item = await self._messages.get(COMMAND, device_id, command_id)
         return None if item is None else item.command
 
-    async def _stored(self, holder: Holder, scope: Scope, since: int, limit: int) -> list[Item]:
+    async def _at_once(self, caller: Principal, scope: Scope, since: int, limit: int) -> list[Item]:
+        quiet = self._quiet.polled(scope)
+        if quiet.covers(since):
+            return []
+        reads, reading = _Noting(self._messages, scope), quiet.begin()
+        items = await self._stored(reads, Fixed(caller), scope, since, limit)
+        if reading is not None and not reads.found:
+            quiet.found_nothing(since, reading)
+        return items
+
+    async def _stored(self, reads: replay.Reads, holder: Holder, scope: Scope, since: int, limit: int) -> list[Item]:
         items: list[Item] = []
-        async with contextlib.aclosing(replay.pages(self._messages, holder, scope, since, limit, self._now())) as pages:
+        async with contextlib.aclosing(replay.pages(reads, holder, scope, since, limit, self._now())) as pages:
             async for page in pages:
                 items += page
                 if len(items) > MAX_ITEMS:

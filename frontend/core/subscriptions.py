@@ -23,13 +23,17 @@ class Holder(Protocol):
 
 
 class Watch:
-    """Somebody who wants messages of a scope. `take` is called for each that its holder may see."""
+    """Somebody who wants messages of a scope, as far as its holder may see them."""
 
     __slots__ = ("holder", "scope")
 
     def __init__(self, holder: Holder, scope: Scope) -> None:
         self.holder = holder
         self.scope = scope
+
+    def wants(self, kind: int, message: Notification | Command, now: int) -> bool:
+        """Whether a message that matches one of its filters is to be taken. now: ms since the epoch."""
+        return self.scope.holds(message) and may_see(self.holder.principal, kind, message, now)
 
     def take(self, item: Item, message: Notification | Command) -> None:
         """A live message. Must not raise and must not wait."""
@@ -129,7 +133,7 @@ class Registry:
     def _deliver(self, item: Item, message: Notification | Command, now: int) -> None:
         kind = item.kind
         for watch in self._matching(kind, message):
-            if watch.scope.holds(message) and may_see(watch.holder.principal, kind, message, now):
+            if watch.wants(kind, message, now):
                 self.delivered += 1
                 watch.take(item, message)
 

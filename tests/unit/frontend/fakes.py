@@ -15,6 +15,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
+from frontend.core.quiet import QuietScopes
 from frontend.core.rights import Rights
 from frontend.core.services import Limits, Services, now
 from frontend.core.session import Session
@@ -220,7 +221,9 @@ class Frontend:
         self.registry = Registry(now)
         self.identities = Identities(self.authenticate)
         self.interests = Interests(self.bus, self.registry.lose, linger=60)
-        rights, calls = Rights(self.caches), Messages(self.bus)
+        self.quiet = QuietScopes(self.registry, self.interests, lambda: self.time)
+        self.time = 100.0
+        rights, calls = Rights(self.caches), Messages(self.bus, self.quiet.acknowledged)
         self.repository = FakeRepository(self.caches)
         self.networks = FakeContainers("Network", Network, lambda who: who.networks)
         self.device_types = FakeContainers("Device type", DeviceType, lambda who: who.device_types)
@@ -228,7 +231,7 @@ class Frontend:
         self.expires = {"late": 1}
         self.services = Services(
             messages=calls,
-            devices=Devices(self.repository, rights, self.handled),
+            devices=Devices(self.repository, rights, self.handled, self.quiet.acknowledged),
             networks=Containers(self.networks, rights, Principal.sees_network, inside(DEVICES, "network_id")),
             device_types=Containers(
                 self.device_types, rights, Principal.sees_device_type, inside(DEVICES, "device_type_id")
@@ -240,7 +243,7 @@ class Frontend:
             identities=self.identities,
             interests=self.interests,
             registry=self.registry,
-            polls=Polls(self.registry, self.interests, calls, self.identities, now),
+            polls=Polls(self.registry, self.interests, calls, self.identities, self.quiet, now),
             limits=limits,
             caches=self.caches,
             cluster=self.health,
