@@ -243,14 +243,17 @@ async def test_publishers_move_to_another_proxy(engine: dict[str, str], own: Pro
             counts = member.count, events.count
             await until(
                 lambda n=counts: member.count > n[0] + 300 and events.count > n[1] + 300,  # type: ignore[misc]
-                lambda: (member.count, events.count, member.others),
+                lambda: (counts, member.count, events.count, member.others, a.gauges(), b.gauges()),
             )
             connects = a.counters.connects + b.counters.connects
             proxy.kill()
             proxy.start()
             await until(lambda n=connects: a.counters.connects + b.counters.connects >= n + 2)  # type: ignore[misc]
         count, short_count = await flow.stop(), await short.stop()
-        await until(lambda: min(member.count, broadcast.count) >= count and events.count >= short_count)
+        await until(
+            lambda: min(member.count, broadcast.count) >= count and events.count >= short_count,
+            lambda: (member.count, broadcast.count, count, member.others, broadcast.others, events.count, short_count),
+        )
         for seen, expected in ((member, count), (broadcast, count), (events, short_count)):
             assert seen.all() == list(range(expected))
             assert seen.in_order()
