@@ -41,6 +41,10 @@ ALLOW_METHODS = "OPTIONS, GET, POST, PUT, DELETE, HEAD"
 EMPTY_BODY = "Error! Validation failed: \nObject is null"
 OVERRIDES = frozenset({"PUT", "DELETE", "HEAD", "OPTIONS"})
 
+LINGER_BYTES, LINGER_SECONDS = 16 << 20, 2.0
+"""How much of a body is still read, and for how long, after its answer: a connection that is closed while the client
+sends is reset, and the answer lost with it."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = logs.get("web")
@@ -53,7 +57,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._server, self._server_conn, self._connection = server, server_conn, connection
         self._chunks: list[bytes] = []
         self._size = 0
-        self._answered = False
+        self._answered = self._has_all = False
+        self._lingering: asyncio.TimerHandle | None = None
         self._extra: httputil.HTTPMessageDelegate | None = None
         self._ctx: Context | None = None
         self._method, self._is_head = "GET", False
@@ -83,7 +88,10 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
-        if self._size > self._server.max_body:
+        if self._lingering is not None:
+            if self._size > self._server.max_body + LINGER_BYTES:
+                self._end()
+        elif self._size > self._server.max_body:
             self._too_large()
         elif self._extra is not None:
             self._extra.data_received(chunk)
@@ -91,8 +99,11 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._chunks.append(chunk)
 
     def finish(self) -> None:
+        self._has_all = True
         if self._extra is not None:
             self._extra.finish()
+        elif self._lingering is not None:
+            self._end()
         elif not self._answered:
             self._begin()
 
@@ -221,6 +232,21 @@ class Exchange(httputil.HTTPMessageDelegate):
         start = httputil.ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
         try:
             self._connection.write_headers(start, headers, b"" if self._is_head else body)
+        except iostream.StreamClosedError:
+            self._gone()
+            return
+        assert self._ctx is not None
+        if self._has_all or "Expect" in self._ctx.headers:
+            self._end()
+        else:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._end)
+
+    def _end(self) -> None:
+        """The answer is out: keep the connection for the next request, or close it where the body has no end."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        try:
             self._connection.finish()
         except iostream.StreamClosedError:
             self._gone()
@@ -252,6 +278,9 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def _gone(self) -> None:
         self._answered = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         if self._ctx is not None:
             self._ctx.closed.set()
 

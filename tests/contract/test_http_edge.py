@@ -295,6 +295,19 @@ async def test_too_large_is_told_before_it_is_sent(port: int, path: str) -> None
     assert parsed(await raw(port, head.encode())).status == 413
 
 
+async def test_too_large_is_told_to_who_sends_all_before_it_reads(port: int) -> None:
+    size = 8 * LIMIT
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"POST /api/rest/echo HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        for _ in range(64):
+            writer.write(b"x" * (size // 64))
+            await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 413")
+
+
 async def test_too_large_in_chunks(port: int) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     head = b"POST /api/rest/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
