@@ -141,6 +141,8 @@ class Interests:
 
     def _begin_round(self) -> None:
         new, self._new = self._new, []
+        if not new:  # the lease was lost in between, and with it what was to be published
+            return
         task = asyncio.get_running_loop().create_task(self._round(new, self._epoch))
         self._rounds.add(task)
         task.add_done_callback(self._rounds.discard)

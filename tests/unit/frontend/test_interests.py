@@ -177,6 +177,15 @@ async def test_a_socket_that_dies_after_the_lease_takes_nothing_from_others(bus:
     keeping.cancel()
 
 
+async def test_a_lease_lost_before_the_round_begins_leaves_no_empty_round(interests: Interests, lost: Lost) -> None:
+    claim = interests.acquire([A])
+    interests._lose()
+    assert claim.effect is not None
+    with pytest.raises(errors.Unavailable):
+        await claim.effect
+    assert not interests._rounds
+
+
 async def test_an_orderly_stop_takes_everything_back(bus: FakeBus, lost: Lost) -> None:
     interests = Interests(bus, lost)
     keeping = asyncio.create_task(interests.keep())
