@@ -206,7 +206,7 @@ class _Planning:
         elif isinstance(request, Marker):
             if request.offset > self._interests.position:
                 raise ValueError(f"subscriptions has no offset {request.offset}")
-            self.plan.answers.append(Answer(work.call, body=work.partition.number))
+            self.plan.answers.append(Answer(work.call, body=(work.partition.number, work.record.offset)))
 
     # -- inserts ---------------------------------------------------------------------------------------------------
 

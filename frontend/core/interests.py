@@ -15,6 +15,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import msgspec
+
 from frontend.core.scope import Filter
 from skep import errors
 from skep.wire import messages, topics
@@ -39,10 +41,11 @@ class Bus(Protocol):
 
 
 class _Interest:
-    __slots__ = ("effect", "linger", "users")
+    __slots__ = ("effect", "linger", "passed", "users")
 
     def __init__(self, effect: asyncio.Future[None]) -> None:
         self.users = 0
+        self.passed: dict[int, int] = {}
         self.effect = effect
         self.linger: asyncio.TimerHandle | None = None
 
@@ -58,6 +61,10 @@ class Claim:
     def __init__(self, held: dict[Filter, _Interest], effect: asyncio.Future[Any] | None) -> None:
         self.held = held
         self.effect = effect
+
+    def passed(self, partition: int) -> int | None:
+        """Offset of the last of the markers that put these interests into effect: what is behind it comes live."""
+        return max((held.passed.get(partition, -1) for held in self.held.values()), default=None)
 
 
 class Interests:
@@ -152,8 +159,7 @@ class Interests:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._leased.wait()
-                if epoch == self._epoch:
-                    await self._take_effect(filters)
+                passed = await self._take_effect(filters) if epoch == self._epoch else {}
         except (TimeoutError, errors.SkepError) as error:
             log.warning("interests are not in effect: %s", error or "no answer in time")
             self._failed(filters, epoch)
@@ -162,11 +168,13 @@ class Interests:
             held = self._held.get(filter_) if epoch == self._epoch else None
             if held is None:
                 continue
+            held.passed = passed
             held.effect.set_result(None)
             if held.users <= 0 and held.linger is None:
                 self._leave(filter_)
 
-    async def _take_effect(self, filters: list[Filter]) -> None:
+    async def _take_effect(self, filters: list[Filter]) -> dict[int, int]:
+        """The markers' offsets by partition."""
         records = [(self._key(f), self._record(f)) for f in filters]
         sent = [self._bus.send(topics.SUBSCRIPTIONS, payload, key) for key, payload in records]
         positions = await asyncio.gather(*sent)
@@ -175,7 +183,7 @@ class Interests:
         asked = (
             self._bus.request(topics.REQUESTS, marker, partition=number, timeout=self._timeout) for number in numbers
         )
-        await asyncio.gather(*asked)
+        return dict([_decode_passed(answer) for answer in await asyncio.gather(*asked)])
 
     async def _count_partitions(self) -> int:
         if not self._partitions:
@@ -264,6 +272,9 @@ class Interests:
             self._send(self._key(filter_), None)
         self._held.clear()
         self._send(self._lease_key(), None)
+
+
+_decode_passed = msgspec.msgpack.Decoder(tuple[int, int]).decode
 
 
 def _pack(filter_: Filter) -> bytes:

@@ -51,7 +51,19 @@ class Subscription(Watch):
 
     request: what was asked for, as subscription/list tells it."""
 
-    __slots__ = ("_buffer", "_claim", "_end", "_overflow", "_seen", "_send", "_services", "_size", "id", "request")
+    __slots__ = (
+        "_buffer",
+        "_claim",
+        "_end",
+        "_handled",
+        "_overflow",
+        "_seen",
+        "_send",
+        "_services",
+        "_size",
+        "id",
+        "request",
+    )
 
     def __init__(
         self,
@@ -71,12 +83,20 @@ class Subscription(Watch):
         self._size = 0
         self._seen: dict[tuple[str, int], Item] = {}
         self._claim: Claim | None = None
+        self._handled: dict[int, int] = {}
 
     def begin(self) -> Any:
         """Register and ask for the interests. None, or the future that says they are in effect."""
         self._services.registry.add(self)
+        self._handled = self._services.registry.positions()
         self._claim = self._services.interests.acquire(self.scope.filters())
         return self._claim.effect
+
+    @property
+    def is_due(self) -> Callable[[Item], bool]:
+        """Whether a stored item belongs in the replay; once in effect."""
+        assert self._claim is not None
+        return replay.before(self._claim, self._handled)
 
     def end(self) -> None:
         """Once, after `begin`."""

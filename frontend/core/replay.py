@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
+from frontend.core.interests import Claim
 from frontend.core.scope import Scope
 from frontend.core.subscriptions import Holder, may_see
-from skep.wire.messages import UPDATE, Found, Item, List
+from skep.wire.messages import COMMAND, UPDATE, Found, Item, List
 
 PAGE = 200
+
+
+def before(claim: Claim, handled: dict[int, int]) -> Callable[[Item], bool]:
+    """Whether a stored item is for the replay to give, and not for the live stream.
+
+    claim: in effect. handled: `Registry.positions` from when the watch was registered. What is behind both comes live,
+    in order. In the store it may become visible sooner, but of a batch that is being written a later message of a
+    device sooner than an earlier one. Commands are all given: their offset is their last update's.
+    """
+
+    def judge(item: Item) -> bool:
+        if item.kind == COMMAND:
+            return True
+        passed = claim.passed(item.partition)
+        return passed is None or item.offset <= max(passed, handled.get(item.partition, -1))
+
+    return judge
 
 
 class Reads(Protocol):
@@ -32,15 +50,22 @@ def id_of(item: Item) -> tuple[str, int]:
 
 
 async def pages(
-    reads: Reads, holder: Holder, scope: Scope, since: int, limit: int, now: int
+    reads: Reads,
+    holder: Holder,
+    scope: Scope,
+    since: int,
+    limit: int,
+    now: int,
+    is_due: Callable[[Item], bool] = lambda item: True,
 ) -> AsyncGenerator[list[Item], None]:
-    """Items later than `since` that the holder may see, at most `limit` (0: no limit). Raises Unavailable."""
+    """Items later than `since` that are due and that the holder may see, at most `limit` (0: no limit). Raises
+    Unavailable."""
     left, start, skip = limit, since, 0
     edge: set[tuple[str, int]] = set()
     while True:
         found = await reads.list(_query(scope, start, PAGE + len(edge), skip))
         fresh = [item for item in found.items if id_of(item) not in edge]
-        seen = [item for item in fresh if _is_wanted(item, holder, scope, now)]
+        seen = [item for item in fresh if is_due(item) and _is_wanted(item, holder, scope, now)]
         if limit:
             seen = seen[:left]
             left -= len(seen)

@@ -130,6 +130,10 @@ class Registry:
         """Offset of the last item that was handled, -1 before the first."""
         return self._highest.get(partition, -1)
 
+    def positions(self) -> dict[int, int]:
+        """`highest` of every partition as of now."""
+        return dict(self._highest)
+
     def _deliver(self, item: Item, message: Notification | Command, now: int) -> None:
         kind = item.kind
         for watch in self._matching(kind, message):

@@ -73,7 +73,8 @@ class UpdateCommand(Struct, array_like=True, tag=3):
 
 class Marker(Struct, array_like=True, tag=4):
     """Put on every partition of `requests`; answered, by each partition's backend, when it has applied
-    `subscriptions` up to `offset` (next offset) and handled all before the marker. Body of the reply: partition."""
+    `subscriptions` up to `offset` (next offset) and handled all before the marker. Body of the reply: (partition,
+    offset of the marker's own record)."""
 
     offset: int
 

@@ -92,7 +92,8 @@ async def _first_page(
     """Read before the reply, so that a store that is away makes the subscribe fail."""
     if since is None:
         return None, []
-    pages = replay.pages(session.services.messages, session, subscription.scope, since, limit, now())
+    reads, is_due = session.services.messages, subscription.is_due
+    pages = replay.pages(reads, session, subscription.scope, since, limit, now(), is_due)
     return pages, await anext(pages, [])
 
 

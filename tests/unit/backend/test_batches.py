@@ -264,9 +264,9 @@ async def test_the_same_offset_of_another_log_is_another_record(world: World) ->
 # -- markers, poison ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_marker_is_answered_with_its_partition(world: World) -> None:
-    plan = await world.run(record(Marker(3), 1))
-    assert answered(plan.answers) == [0]
+async def test_a_marker_is_answered_with_its_place(world: World) -> None:
+    plan = await world.run(record(Marker(3), 7))
+    assert answered(plan.answers) == [(0, 7)]
 
 
 async def test_a_marker_past_the_index_fails(world: World) -> None:

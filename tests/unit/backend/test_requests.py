@@ -258,7 +258,7 @@ async def test_a_marker_waits_for_the_index(world: World) -> None:
         world.subscriptions.interests.apply(offset, b"x", None, 0)
     world.subscriptions._moved.set()
     await world.until(lambda: world.subscription.acks)
-    assert [(code, body) for _, code, body in world.bus.replies if not hasattr(body, "id")] == [(0, 0)]
+    assert [(code, body) for _, code, body in world.bus.replies if not hasattr(body, "id")] == [(0, (0, 1))]
 
 
 async def test_a_marker_past_the_end_blocks_nobody(world: World) -> None:

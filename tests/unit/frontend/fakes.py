@@ -58,6 +58,8 @@ class FakeBus:
         self.waiting: list[tuple[Any, asyncio.Future[bytes]]] = []
         self.sent: list[tuple[bytes | None, bytes | None]] = []
         self.markers: list[tuple[int, int]] = []
+        self.marked = 10**9
+        """Offset of every marker: behind all that is stored."""
         self.stored: list[Item] = []
         self.hold_markers: asyncio.Event | None = None
         self.has_sent = asyncio.Event()
@@ -111,7 +113,7 @@ class FakeBus:
             self.markers.append((options["partition"], body.offset))
             if self.hold_markers is not None:
                 await self.hold_markers.wait()
-            return messages.encode(options["partition"])
+            return messages.encode((options["partition"], self.marked))
         assert topic == topics.AUTH_REQUESTS
         if isinstance(body, messages.Login) and body.password == "wrong":
             raise Failed(401, "Invalid credentials")

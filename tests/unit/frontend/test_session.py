@@ -166,6 +166,23 @@ async def test_what_the_replay_contained_is_not_pushed_when_its_event_comes_late
     assert ids(outlet.take()) == [11, 12]
 
 
+async def test_what_comes_live_is_not_given_by_the_replay_before_it(frontend: Frontend) -> None:
+    """A batch that is being written to the store: its second message can be read, its first cannot yet."""
+    session, outlet = await frontend.client()
+    frontend.bus.marked = 10
+    frontend.bus.stored = [notification(9, 11, time=2000), notification(12, 13, time=4000)]
+    session.receive(ask("notification/subscribe", timestamp=1000))
+    await settled()
+    assert ids(outlet.take()) == [11]
+    frontend.live(notification(11, 12, time=3000), notification(12, 13, time=4000))
+    assert ids(outlet.take()) == [12, 13]
+    # Now the interest is in effect already: what was handed out before comes from the store, the rest live again.
+    frontend.bus.stored += [notification(11, 12, time=3000), notification(13, 14, time=5000)]
+    session.receive(ask("notification/subscribe", timestamp=1000))
+    await settled()
+    assert ids(outlet.take()) == [11, 12, 13]
+
+
 async def test_an_update_later_than_the_replay_is_pushed(frontend: Frontend) -> None:
     session, outlet = await frontend.client()
     frontend.bus.stored = [command(5, 11, UPDATE, updated=2000)]
