@@ -60,6 +60,22 @@ async def committed(reading: Reading, partition: int, offset: int, state: bytes)
     await reading.reader.close(leave=False)
 
 
+# -- topics that another proxy made
+
+
+async def test_nothing_overtakes_what_waits_for_an_unknown_topic(make: Make, engine: KafkaEngine) -> None:
+    other = await make()
+    name = f"plugin_topic_{uuid.uuid4()}"
+    await engine.create(name, 1, HOUR)
+    calls = []
+    while len(calls) < 3000 and not (calls and calls[0].done()):
+        calls.append(other.append(7, [Record(name, b"k", b"", len(calls))]))
+        await asyncio.sleep(0)  # a loop turn: the topic becomes known between two of them
+    offsets = [position[1] for [position] in await asyncio.gather(*calls)]
+    await engine.delete(name)
+    assert offsets == sorted(offsets)
+
+
 # -- static membership
 
 

@@ -55,6 +55,7 @@ class KafkaEngine:
         self._writer = Writer(self._cluster)
         self._lag: dict[str, int] = {}
         self._turn = 0
+        self._looked_up: dict[str, list[tuple[Call, int, int, Record]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: set[KafkaReader] = set()
 
@@ -83,19 +84,26 @@ class KafkaEngine:
     def append(self, publisher: int, records: list[Record]) -> asyncio.Future[list[Result]]:
         call = Call(len(records))
         self._turn += 1
-        unknown = [i for i, record in enumerate(records) if not self._put(call, i, publisher, record)]
-        if unknown:
-            task = asyncio.create_task(self._append_unknown(call, publisher, records, unknown))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        for index, record in enumerate(records):
+            pending = self._looked_up.get(record.topic)
+            if pending is not None:  # behind those that came first
+                pending.append((call, index, publisher, record))
+            elif not self._put(call, index, publisher, record):
+                self._looked_up[record.topic] = [(call, index, publisher, record)]
+                task = asyncio.create_task(self._look_up(record.topic))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         return call.done
 
-    async def _append_unknown(self, call: Call, publisher: int, records: list[Record], unknown: list[int]) -> None:
-        """To topics that perhaps another proxy has just made."""
-        answered = await self._cluster.refresh()
-        for i in unknown:
-            if not self._put(call, i, publisher, records[i]):
-                call.settle(i, _unknown(records[i].topic, answered))
+    async def _look_up(self, topic: str) -> None:
+        """A topic that perhaps another proxy has just made. What comes for it meanwhile waits in line."""
+        answered = False
+        try:
+            answered = await self._cluster.refresh()
+        finally:
+            for call, index, publisher, record in self._looked_up.pop(topic):
+                if not self._put(call, index, publisher, record):
+                    call.settle(index, _unknown(topic, answered))
 
     def _put(self, call: Call, index: int, publisher: int, record: Record) -> bool:
         """False: no such topic is known."""
