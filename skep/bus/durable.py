@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 
 from skep.bus import seen
 from skep.bus.errors import Closed
@@ -82,7 +83,8 @@ class Durable(Subscription):
         self._held: dict[int, Held] = {}
         self._dirty: set[int] = set()
         self._changed = asyncio.Event()
-        self._moved = float("-inf")
+        self._returned = -inf
+        """When the present connection took over from one that ended; `inf` in between."""
 
     # -- the caller's side ---------------------------------------------------------------------------------------
 
@@ -144,6 +146,8 @@ class Durable(Subscription):
         return self._leg is not None
 
     def attach(self, pipe: Pipe) -> None:
+        if self._returned == inf:
+            self._returned = self._host.loop.time()
         self._leg = leg = self._host.open_leg(self, pipe, self._window)
         records, size = self._window.opened()
         start = self._start
@@ -153,11 +157,11 @@ class Durable(Subscription):
 
     def link_down(self, pipe: Pipe) -> None:
         if self._leg is not None and self._leg.pipe is pipe:
-            self._moved = self._host.loop.time()
+            self._returned = inf
             self._lost(self._leg)
 
     def closed(self, leg: Leg, failure: proxy.Failure) -> None:
-        recent = self._host.loop.time() - self._moved < self._host.options.fence_grace
+        recent = self._host.loop.time() - self._returned < self._host.options.fence_grace
         if failure.code == Code.FENCED and recent:
             self._host.close_leg(leg)
             self._lost(leg)

@@ -446,6 +446,22 @@ async def test_fenced_after_a_reconnect_is_taken_for_our_own_old_connection() ->
     assert await subscription.owned([0]) == {0}
 
 
+async def test_fenced_after_a_long_absence_is_our_own_old_connection_too() -> None:
+    """A proxy that stood still takes up our attempts to connect of that time, one after the other."""
+    host, old, new = FakeHost(publisher=US, fence_grace=0.05), FakePipe(), FakePipe()
+    subscription = make(host)
+    attach(host, subscription, old)
+    lose(subscription, old)
+    await asyncio.sleep(0.1)
+    leg = attach(host, subscription, new)
+    subscription.closed(leg, proxy.Failure(Code.FENCED, "a newer member"))
+    assert host.retried == [subscription]
+    leg = attach(host, subscription, new)
+    await asyncio.sleep(0.1)  # but the attempts don't begin the grace anew: somebody else has our name
+    subscription.closed(leg, proxy.Failure(Code.FENCED, "a newer member"))
+    assert host.retried == [subscription]
+
+
 async def test_closing_sends_the_last_acks_first() -> None:
     host, pipe = FakeHost(publisher=US), FakePipe()
     subscription = make(host)
