@@ -96,6 +96,7 @@ class Socket(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
+        "_deaf",
         "_drained",
         "_heard",
         "_hub",
@@ -122,6 +123,7 @@ class Socket(asyncio.Protocol):
         """The kernel takes no more: what is to be sent waits here."""
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
+        self._deaf = False
         self._heard = self._loop.time()
         self._pings = (0, 0)
         self.slot = hub.add(self, address)
@@ -148,6 +150,8 @@ class Socket(asyncio.Protocol):
         self._session.closed()
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._heard = self._loop.time()
         messages, broken = self._reader.feed(data)
         for opcode, payload in messages:
@@ -163,6 +167,7 @@ class Socket(asyncio.Protocol):
                 self._peer_closes(payload)
         if broken is not None:
             self.close(broken.code, broken.reason)
+            self._turn_deaf()
 
     def eof_received(self) -> bool:
         return False
@@ -191,8 +196,6 @@ class Socket(asyncio.Protocol):
         self._hub.closed[code] += 1
         self._put_last(frames.close_payload(code, reason))
         self._loop.call_later(CLOSE_TIMEOUT, self.abort)
-        if code in (frames.PROTOCOL_ERROR, frames.INVALID_DATA, frames.TOO_BIG):
-            self._end()  # nothing sensible will follow
 
     def pause(self, paused: bool) -> None:
         if self._transport is not None:
@@ -238,11 +241,12 @@ class Socket(asyncio.Protocol):
         if not self._out and not self._stuck:
             self._hub.dirty(self)
         self._out += parts
-        if not self._stuck:
-            return
-        self._size += sum(map(len, parts))
+        for part in parts:
+            self._size += len(part)
         limits = self._hub.limits
-        if self._size > limits.queue_bytes or len(self._out) > 2 * limits.queue_messages:
+        if self._size > limits.queue_bytes and not self._stuck:
+            self.flush()  # one loop turn may bring any amount
+        if self._stuck and (self._size > limits.queue_bytes or len(self._out) > 2 * limits.queue_messages):
             log.info("a slow reader is cut off")
             self._out.clear()
             self.close(frames.TRY_AGAIN, "too slow")
@@ -269,6 +273,14 @@ class Socket(asyncio.Protocol):
         code = frames.close_answer(payload)
         self._put_last(frames.close_payload(code))
         self._end()
+
+    def _turn_deaf(self) -> None:
+        """Nothing sensible will follow. Half a close, and what still comes is thrown away: to close while bytes are
+        on their way resets the connection, and the peer may never read why."""
+        self._deaf = True
+        if self._transport is not None and not self._transport.is_closing():
+            with contextlib.suppress(OSError, RuntimeError):
+                self._transport.write_eof()
 
     def _end(self) -> None:
         if self._transport is not None:
