@@ -238,7 +238,19 @@ async def test_violations(edge: Edge, sent: bytes, code: int) -> None:
     assert (await raw.reply())["requestId"] == 1
     assert await raw.closed() == code
     assert await raw.ended() == b""
-    raw.writer.write(b"x" * (LIMIT * 100))  # what is still on its way must not turn our close into a reset
+    raw.writer.close()
+    await raw.writer.wait_closed()
+    await until(lambda: not edge.hub.sockets)
+
+
+async def test_who_goes_on_sending_reads_the_reason(edge: Edge) -> None:
+    """Bytes on their way must not turn our close into a reset."""
+    raw = await Raw.open(edge)
+    raw.writer.write(masked(TEXT, b"x" * (8 << 20)))
+    assert await raw.closed() == 1009
+    assert await raw.ended() == b""
+    await asyncio.wait_for(raw.writer.drain(), 5)
+    assert edge.hub.sockets
     raw.writer.close()
     await raw.writer.wait_closed()
     await until(lambda: not edge.hub.sockets)
