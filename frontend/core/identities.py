@@ -1,12 +1,13 @@
 """Tokens in use by open sockets and polls, with the principal each stands for as of now.
 
 One `Identity` for all that show the same token. It follows the user: told of a change at once, and looked at
-again every `REFRESH` seconds, so that a lost change is noticed too.
+again every `REFRESH` seconds, so that a lost change is noticed too, and when the token has expired.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -19,32 +20,45 @@ MAX_AGE = 60.0
 RETRY = 1.0
 
 Authenticate = Callable[[str], Awaitable[Principal]]
+OnEnd = Callable[[bool], None]
+"""on_end(revoked): the token is of no use (True), or its rights can't be read any more (False)."""
+OnChange = Callable[[], None]
+"""The user's rights are others."""
+
+
+def _nothing() -> None: ...
 
 
 class Identity:
-    """`principal` is None once the token is revoked; `on_end` callbacks of its holders are told."""
+    """`principal` is None once the token is revoked or has expired; its holders are told."""
 
-    __slots__ = ("_ends", "checked", "principal", "token", "user_id")
+    __slots__ = ("_holders", "checked", "principal", "token", "user_id")
 
     def __init__(self, token: str, principal: Principal) -> None:
         self.token = token
         self.principal: Principal | None = principal
         self.user_id = principal.user_id
         self.checked = time.monotonic()
-        self._ends: dict[object, Callable[[bool], None]] = {}
+        self._holders: dict[object, tuple[OnEnd, OnChange]] = {}
 
-    def hold(self, holder: object, on_end: Callable[[bool], None]) -> None:
-        """on_end(revoked): the token is of no use (True), or its rights can't be read any more (False)."""
-        self._ends[holder] = on_end
+    def hold(self, holder: object, on_end: OnEnd, on_change: OnChange = _nothing) -> None:
+        self._holders[holder] = on_end, on_change
 
     def drop(self, holder: object) -> bool:
         """True: nobody holds it now."""
-        self._ends.pop(holder, None)
-        return not self._ends
+        self._holders.pop(holder, None)
+        return not self._holders
+
+    def become(self, principal: Principal) -> None:
+        """Rights as of now."""
+        before, self.principal = self.principal, principal
+        if before is None or before.user != principal.user:
+            for _, tell in list(self._holders.values()):
+                tell()
 
     def end(self, revoked: bool) -> None:
         self.principal = None
-        for tell in list(self._ends.values()):
+        for tell, _ in list(self._holders.values()):
             tell(revoked)
 
 
@@ -60,14 +74,14 @@ class Identities:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def enter(self, token: str, holder: object, on_end: Callable[[bool], None]) -> Identity:
+    async def enter(self, token: str, holder: object, on_end: OnEnd, on_change: OnChange = _nothing) -> Identity:
         """The identity of a token, held until `leave`. Raises Unauthorized, Unavailable."""
         principal = await self._authenticate(token)
         identity = self._held.get(token)
         if identity is None or identity.principal is None:
             identity = self._held[token] = Identity(token, principal)
             self._by_user.setdefault(identity.user_id, set()).add(identity)
-        identity.hold(holder, on_end)
+        identity.hold(holder, on_end, on_change)
         return identity
 
     def leave(self, identity: Identity, holder: object) -> None:
@@ -84,20 +98,26 @@ class Identities:
 
     async def follow(self) -> None:
         """Keep the principals up to date; until cancelled."""
+        looked = time.monotonic()
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY):
                     await self._wake.wait()
-            except TimeoutError:
-                self._add_old()
             self._wake.clear()
+            if time.monotonic() - looked >= RETRY:
+                looked = time.monotonic()
+                self._add_old()
             due, self._again = list(self._again), {}
             # Together: the cache reads what it does not have in one query for all of them.
             await asyncio.gather(*(self._refresh(identity) for identity in due))
 
     def _add_old(self) -> None:
-        old = time.monotonic() - REFRESH
-        self._again.update(dict.fromkeys(i for i in self._held.values() if i.checked < old))
+        old, now = time.monotonic() - REFRESH, time.time() * 1000
+        self._again.update(
+            dict.fromkeys(
+                i for i in self._held.values() if i.checked < old or (i.principal and i.principal.expires < now)
+            )
+        )
 
     async def _refresh(self, identity: Identity) -> None:
         began = time.monotonic()
@@ -111,7 +131,8 @@ class Identities:
             else:
                 self._again[identity] = None
         else:
-            identity.principal, identity.checked = principal, began
+            identity.checked = began
+            identity.become(principal)
 
     def _end(self, identity: Identity, revoked: bool) -> None:
         self._forget(identity)

@@ -16,6 +16,7 @@ from frontend.core.scope import Scope
 from frontend.core.subscriptions import Holder, Registry, Watch
 from skep import errors
 from skep.access import Principal
+from skep.tokens import EXPIRED
 from skep.wire.messages import COMMAND, UPDATE, Command, Found, Item, List, Notification
 
 MAX_PER_USER = 100
@@ -68,9 +69,14 @@ class _Poll(Watch):
             self.arrived.set_exception(errors.Unavailable())
             self.arrived.exception()  # whoever waits gets it; one who does not wait yet reads the store first
 
-    def ended(self, revoked: bool) -> None:
-        if not self.arrived.done():
-            self.arrived.set_exception(errors.Unauthorized() if revoked else errors.Unavailable())
+    def ended(self, error: errors.SkepError | None) -> None:
+        """None: the caller's rights have changed, and he has to ask again."""
+        if self.arrived.done():
+            return
+        if error is None:
+            self.arrived.set_result(None)
+        else:
+            self.arrived.set_exception(error)
             self.arrived.exception()
 
 
@@ -106,13 +112,13 @@ class Polls:
         gone: asyncio.Event,
     ) -> list[Item]:
         """Items later than `since` (ms; None: only what comes from now on), in ascending order; [] after `wait`
-        seconds or when the client has `gone`. limit: of what is stored, 0 for all.
+        seconds, when the caller's rights change or the client has `gone`. limit: of what is stored, 0 for all.
 
         Raises TooManyRequests, Unauthorized when the token is revoked meanwhile, Unavailable."""
         with self._slot(caller.user_id):
             if not wait:
                 return [] if since is None else await self._at_once(caller, scope, since, limit)
-            async with self._watching(token, scope) as watch:
+            async with self._watching(caller, token, scope) as watch:
                 stored = [] if since is None else await self._stored(self._messages, watch.holder, scope, since, limit)
                 if stored:
                     return stored
@@ -128,7 +134,7 @@ class Polls:
             if not wait:
                 command = await self._command(device_id, command_id)
                 return command if command is not None and command.is_updated else None
-            async with self._watching(token, Scope(UPDATE, device_id), command_id) as watch:
+            async with self._watching(caller, token, Scope(UPDATE, device_id), command_id) as watch:
                 command = await self._command(device_id, command_id)
                 if command is None or command.is_updated:
                     return command
@@ -171,18 +177,17 @@ class Polls:
                 del self._open[user_id]
 
     @contextlib.asynccontextmanager
-    async def _watching(self, token: str, scope: Scope, id: int | None = None) -> AsyncIterator[_Poll]:
+    async def _watching(
+        self, caller: Principal, token: str, scope: Scope, id: int | None = None
+    ) -> AsyncIterator[_Poll]:
         """A watch whose interest is in effect."""
         holder = object()
-        ended: list[bool] = []
-        watch: _Poll | None = None
 
         def end(revoked: bool) -> None:
-            ended.append(revoked)
-            if watch is not None:
-                watch.ended(revoked)
+            expired = caller.expires < self._now()
+            watch.ended(errors.Unauthorized(EXPIRED if expired else None) if revoked else errors.Unavailable())
 
-        identity = await self._identities.enter(token, holder, end)
+        identity = await self._identities.enter(token, holder, end, lambda: watch.ended(None))
         watch = _Poll(identity, scope, id)
         self._registry.add(watch)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,7 +50,8 @@ def encode(item: Item) -> bytes:
 class Subscription(Watch):
     """send(payload): to the socket. overflow(): what waits for the replay's end is past its bound.
 
-    request: what was asked for, as subscription/list tells it."""
+    request: what was asked for, as subscription/list tells it. Where that names no place, the scope is all that the
+    holder sees, and moves with it."""
 
     __slots__ = (
         "_buffer",
@@ -103,6 +105,23 @@ class Subscription(Watch):
         self._services.registry.remove(self)
         if self._claim is not None:
             self._services.interests.release(self._claim)
+            self._claim = None
+
+    def move(self, scope: Scope) -> None:
+        """Follow rights that have changed. What comes before new interests are in effect is not sent."""
+        before, self._claim = self._claim, self._services.interests.acquire(scope.filters())
+        self._services.registry.remove(self)
+        self.scope = scope
+        self._services.registry.add(self)
+        if self._claim.effect is not None:
+            self._claim.effect.add_done_callback(self._moved)
+        if before is not None:
+            self._services.interests.release(before)
+
+    def _moved(self, effect: asyncio.Future[Any]) -> None:
+        failed = effect.cancelled() or effect.exception() is not None
+        if failed and self._claim is not None and self._claim.effect is effect:
+            self._overflow()
 
     def push(self, items: Iterable[Item]) -> None:
         """Send what was stored."""

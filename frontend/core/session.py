@@ -20,6 +20,7 @@ from frontend.core.actions import table
 from frontend.core.actions.table import Entry, Later, Outcome, Request, Settled, Then
 from frontend.core.identities import Identity
 from frontend.core.pushes import Subscription
+from frontend.core.scope import of
 from frontend.core.services import Services, now
 from skep import errors
 from skep.access import Principal
@@ -29,6 +30,7 @@ from skep.web import json
 log = logging.getLogger("frontend.session")
 
 POLICY, TRY_AGAIN = 1008, 1013
+PLACES = ("deviceId", "networkIds", "deviceTypeIds")
 MAX_ECHO = 1024
 """Longest `requestId` or unknown `action`, bytes."""
 MALFORMED = b'{"code":400,"status":"error","error":"Malformed Json received."}'
@@ -100,7 +102,7 @@ class Session:
 
     async def authenticate(self, token: str) -> None:
         """Subscriptions stay. Raises Unauthorized, Unavailable."""
-        identity = await self.services.identities.enter(token, self, self._ended)
+        identity = await self.services.identities.enter(token, self, self._ended, self._follow)
         if self._identity is not None and self._identity is not identity:
             self.services.identities.leave(self._identity, self)
         if self._closed:
@@ -109,6 +111,20 @@ class Session:
         self._identity = identity
         self._expires = identity.principal.expires if identity.principal is not None else 0
         self.anonymous_since = None
+        self._follow()
+
+    def _follow(self) -> None:
+        """The rights are others: subscriptions that name no place are for all that is seen now."""
+        principal = self.principal
+        if principal is None:
+            return
+        for subscription in list(self.subscriptions.values()):
+            asked, scope = subscription.request, subscription.scope
+            if any(asked[key] is not None for key in PLACES):
+                continue
+            seen = of(principal, scope.kind, None, None, None, sorted(scope.names or ()))
+            if seen is not None and seen != scope:  # what is not seen any more is not sent anyway
+                subscription.move(seen)
 
     def _ended(self, revoked: bool) -> None:
         self._count_anonymous()

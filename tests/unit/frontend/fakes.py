@@ -231,6 +231,9 @@ class Frontend:
         self.device_types = FakeContainers("Device type", DeviceType, lambda who: who.device_types)
         self.users = FakeUsers(self.networks, self.device_types)
         self.expires = {"late": 1}
+        self.lifetime = 0
+        """ms that tokens are good for, from their first use; 0: for ever."""
+        self.entered: dict[str, int] = {}
         self.services = Services(
             messages=calls,
             devices=Devices(self.repository, rights, self.handled, self.quiet.acknowledged),
@@ -268,7 +271,10 @@ class Frontend:
             raise errors.Unauthorized("Token expired")
         if user not in self.caches.users:
             raise errors.Unauthorized
-        claims = Claims(user, actions, networks, types, FAR)
+        expires = self.entered.setdefault(token, now()) + self.lifetime if self.lifetime else FAR
+        if expires < now():
+            raise errors.Unauthorized("Token expired")
+        claims = Claims(user, actions, networks, types, expires)
         return access.principal(claims, self.caches.users[user], now())
 
     async def handled(self, saved: Any) -> bool:

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from frontend.core import identities
 from frontend.core import polls as module
 from frontend.core.scope import Scope
 from skep import errors
+from skep.access import User
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Item
 from tests.unit.frontend.fakes import Frontend, command, message, notification, settled
 
@@ -126,3 +128,23 @@ async def test_wait_for_update(frontend: Frontend) -> None:
     update = command(4, 11, UPDATE, updated=3000)
     frontend.live(update)
     assert await waiting == update.command
+
+
+async def test_other_rights_end_a_poll_and_the_same_do_not(frontend: Frontend) -> None:
+    waiting = poll(frontend)
+    await settled()
+    frontend.caches.users[2] = User(2, "client", 1, 0, frozenset({1}))
+    frontend.identities.changed("user", ["2"])
+    await settled()
+    assert not waiting.done()
+    frontend.caches.users[2] = User(2, "client", 1, 0, frozenset())
+    frontend.identities.changed("user", ["2"])
+    assert await waiting == []
+
+
+async def test_an_expired_token_ends_a_poll(frontend: Frontend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "RETRY", 0.01)
+    frontend.identities.changed("user", [])  # wakes it up: the next look is soon
+    frontend.lifetime = 20
+    with pytest.raises(errors.Unauthorized, match="Token expired"):
+        await poll(frontend)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from frontend.core.services import Limits
+from skep.access import User
 from skep.wire.messages import COMMAND, UPDATE, InsertNotification
 from tests.cases import websocket
 from tests.unit.frontend.fakes import Frontend, command, ids, notification, settled
@@ -326,3 +327,40 @@ async def test_a_gap_closes_subscribers_only(frontend: Frontend) -> None:
     assert outlet.closed is not None
     assert outlet.closed[0] == 1013
     assert idle.closed is None
+
+
+async def test_a_subscription_to_everything_follows_the_rights(frontend: Frontend) -> None:
+    session, outlet = await frontend.client("client")
+    session.receive(b'{"action":"notification/subscribe","requestId":1}')
+    session.receive(b'{"action":"notification/subscribe","requestId":2,"networkIds":[1]}')
+    await settled()
+    outlet.take()
+    everywhere = min(session.subscriptions)
+    frontend.live(notification(1, 11, device="other"))
+    assert outlet.take() == []
+    frontend.caches.users[2] = User(2, "client", 1, 0, frozenset({1, 2}))
+    frontend.identities.changed("user", ["2"])
+    await settled()
+    frontend.live(notification(2, 12, device="other"), notification(3, 13))
+    pushed = [(m["notification"]["id"], m["subscriptionId"] == everywhere) for m in outlet.take()]
+    assert sorted(pushed) == [(12, True), (13, False), (13, True)]
+    frontend.caches.users[2] = User(2, "client", 1, 0, frozenset({2}))
+    frontend.identities.changed("user", ["2"])
+    await settled()
+    frontend.live(notification(4, 14))
+    assert outlet.take() == []
+    assert len(frontend.registry) == 2
+    session.closed()
+    assert len(frontend.registry) == 0
+
+
+async def test_what_can_not_be_followed_has_to_resume(frontend: Frontend) -> None:
+    session, outlet = await frontend.client("client")
+    session.receive(b'{"action":"notification/subscribe"}')
+    await settled()
+    frontend.bus.away = True
+    frontend.caches.users[2] = User(2, "client", 1, 0, frozenset({1, 2}))
+    frontend.identities.changed("user", ["2"])
+    await settled()
+    assert outlet.closed is not None
+    assert outlet.closed[0] == 1013
