@@ -1,0 +1,1 @@
+"""Topics, filters and rights: rules without I/O."""
