@@ -8,9 +8,10 @@ from auth.api.calls import Calls
 from auth.core.authority import Authority
 from auth.settings import Settings
 from skep import run, web
-from skep.bus import Bus
+from skep.bus import Bus, Serving
 from skep.metadata import Caches, Metadata, Relay
 from skep.tokens import Keys
+from skep.wire import topics
 
 
 class App:
@@ -34,7 +35,7 @@ class App:
             fresh=lambda id: self.caches.user(id, fresh=True),
             compat=settings.compat,
         )
-        self.calls = Calls(self.bus, self.authority, authenticate)
+        self.calls = Serving(self.bus, topics.AUTH_REQUESTS, Calls(self.authority, authenticate).answer)
         self.server = web.Server(
             [*web.collect(rest), web.info_route(f"{settings.prefix}/websocket")],
             f"{settings.prefix}/rest",

@@ -19,6 +19,7 @@ from skep.bus.counters import Counters
 from skep.bus.errors import BusError, Closed, Failed, Refused, TimedOut
 from skep.bus.events import Assigned, Event, Gap, Records, Revoked
 from skep.bus.options import Options
+from skep.bus.serving import Serving
 from skep.bus.subscription import Subscription
 from skep.wire.proxy import Code, Delivered, Source, Start
 
@@ -37,6 +38,7 @@ __all__ = [
     "Records",
     "Refused",
     "Revoked",
+    "Serving",
     "Source",
     "Start",
     "Subscription",
