@@ -238,9 +238,10 @@ class Bus:
 
     # -- topics, health --------------------------------------------------------------------------------------------
 
-    async def describe(self, topic: str) -> proxy.Described:
-        """A durable topic's partitions (first, next offset) and incarnation. Raises Refused, TimedOut."""
-        return await self._ask(proxy.Described, lambda id: proxy.Describe(id, topic))
+    async def describe(self, topic: str, groups: bool = False) -> proxy.Described:
+        """A durable topic's partitions (first, next offset), incarnation and, on demand, its groups' positions.
+        Raises Refused, TimedOut."""
+        return await self._ask(proxy.Described, lambda id: proxy.Describe(id, topic, groups))
 
     async def create_topic(self, topic: str, partitions: int = 1, retention: int = topics.HOUR) -> None:
         """retention in ms. A topic that exists is no failure. Raises Refused, TimedOut."""

@@ -245,17 +245,22 @@ class Done(Struct, array_like=True, tag=8):
 
 
 class Describe(Struct, array_like=True, tag=8):
-    """Answered by `Described`. A durable topic's partitions with first and next offset."""
+    """Answered by `Described`. A durable topic's partitions with first and next offset; where `groups` is true, the
+    positions of its groups too."""
 
     id: int
     topic: str
+    groups: bool = False
 
 
 class Described(Struct, array_like=True, tag=9):
+    """partitions[p]: first and next offset. groups: name -> partition -> the next offset that was committed."""
+
     id: int
     partitions: list[tuple[int, int]] = []
     incarnation: str = ""
     failure: Failure | None = None
+    groups: dict[str, dict[int, int]] = {}
 
 
 class Health(Struct, array_like=True, tag=9):

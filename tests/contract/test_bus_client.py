@@ -92,6 +92,9 @@ async def test_broadcast_starts(a: bus.Bus, b: bus.Bus) -> None:
     described = await a.describe(topic)
     assert [last - first for first, last in described.partitions] == [3, 2]
     assert described.incarnation
+    assert described.groups == {}
+    await b.subscribe(topic, "g", bus.Start("earliest"))
+    assert (await a.describe(topic, groups=True)).groups == {"g": {0: old[0][1], 1: old[1][1]}}
 
 
 async def test_keys_sources_and_tombstones_arrive(a: bus.Bus, b: bus.Bus) -> None:

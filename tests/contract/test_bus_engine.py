@@ -380,6 +380,23 @@ async def test_lag_counts_what_is_not_acknowledged(engine: Engine, topic: str, j
             await asyncio.sleep(0.02)
 
 
+async def test_positions_of_groups_are_told_and_stay_without_members(engine: Engine, topic: str, join: Join) -> None:
+    await publish(engine, topic, b"1", b"2", b"3", partition=2)
+    reading = await (await join("a")).has(b"1", b"2", b"3")
+    await join()  # a broadcast reader is no group
+    reading.reader.commit(2, 2, b"")
+    await reading.reader.close(leave=True)
+    async with asyncio.timeout(10):
+        while (found := await engine.positions(topic)) != {"readers": {0: 0, 1: 0, 2: 2, 3: 0}}:
+            assert found.keys() <= {"readers"}
+            await asyncio.sleep(0.02)
+    other = f"{topic}.2"
+    await engine.create(other, 1, HOUR)
+    assert await engine.positions(other) == {}
+    with pytest.raises(KeyError):
+        await engine.positions(f"{topic}.3")
+
+
 async def test_healthy(engine: Engine) -> None:
     assert await engine.healthy()
 

@@ -222,7 +222,8 @@ async def test_describe(frontend: Client, tool: Client) -> None:
     forbidden = await frontend.ask(wire.Describe(2, "plugin_topic_x"), wire.Described)
     assert forbidden.failure is not None
     assert forbidden.failure.code == Code.FORBIDDEN
-    missing = await tool.ask(wire.Describe(3, "plugin_topic_x"), wire.Described)
+    assert found.groups == {}
+    missing = await tool.ask(wire.Describe(3, "plugin_topic_x", True), wire.Described)
     assert missing.failure is not None
     assert missing.failure.code == Code.NO_TOPIC
 
@@ -246,6 +247,8 @@ async def test_publish_deliver_acknowledge(tool: Client, topic: str) -> None:
         again = await tool.next(wire.Assigned)
     assert (again.sid, again.offset, again.end, again.state) == (1, 7, 10, b"state")
     assert await tool.delivered(3) == [b"7", b"8", b"9"]
+    described = await tool.ask(wire.Describe(6, topic, True), wire.Described)
+    assert described.groups == {"g": {0: 7, 1: 0}}
 
 
 async def test_a_batch_with_refused_records(tool: Client, topic: str) -> None:

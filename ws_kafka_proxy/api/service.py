@@ -229,11 +229,12 @@ class ServiceSocket:
     async def _describe(self, frame: wire.Describe) -> None:
         try:
             incarnation, partitions = await self._engine.describe(frame.topic)
+            groups = await self._engine.positions(frame.topic) if frame.groups else {}
         except KeyError:
             failure = Failure(Code.NO_TOPIC, f"no topic {frame.topic}")
             self._session.send(wire.Described(frame.id, failure=failure))
         else:
-            self._session.send(wire.Described(frame.id, partitions, incarnation))
+            self._session.send(wire.Described(frame.id, partitions, incarnation, groups=groups))
 
     async def _health(self, id: int) -> None:
         available = await self._engine.healthy()

@@ -85,7 +85,11 @@ class Engine(Protocol):
         """How many partitions; None for a topic that does not exist."""
 
     async def describe(self, topic: str) -> tuple[str, list[tuple[int, int]]]:
-        """(incarnation, [(first offset, next offset) of each partition])."""
+        """(incarnation, [(first offset, next offset) of each partition]). Raises KeyError, EngineLost."""
+
+    async def positions(self, topic: str) -> dict[str, dict[int, int]]:
+        """Committed positions: group -> partition -> next offset. Groups keep theirs without members, until the topic
+        goes. Raises KeyError, EngineLost."""
 
     async def create(self, topic: str, partitions: int, retention: int) -> None: ...
 

@@ -159,6 +159,21 @@ class KafkaEngine:
             raise EngineLost(f"Kafka does not answer for {topic}") from error
         return known.id, [(first[p], end[p]) for p in range(count)]
 
+    async def positions(self, topic: str) -> dict[str, dict[int, int]]:
+        count = self.partitions(topic)
+        if count is None:
+            raise KeyError(topic)
+        found = {}
+        try:
+            async with asyncio.timeout(DESCRIBE_TIMEOUT):
+                for group in await self._groups():
+                    name, _, of = group.partition("/")
+                    if of == topic:
+                        found[name] = await self._committed(group, topic, count)
+        except (TimeoutError, KafkaError) as error:
+            raise EngineLost(f"Kafka does not answer for the groups of {topic}") from error
+        return found
+
     async def create(self, topic: str, partitions: int, retention: int) -> None:
         """Raises EngineLost, also where Kafka's policies don't take the topic."""
         try:
@@ -235,31 +250,38 @@ class KafkaEngine:
             await asyncio.sleep(MEASURE if answers else 10 * RETRY)
 
     async def _measure(self) -> dict[str, int]:
-        client = self._cluster.client
         lag: dict[str, int] = {}
         ends: dict[str, dict[int, int]] = {}
-        for broker in client.cluster.brokers():
-            listed = await client.send(broker.nodeId, ListGroupsRequest(), group="lag")
-            for group, _type in listed.groups:
-                topic = group.partition("/")[2]
-                count = self.partitions(topic)
-                if count is None:
-                    continue
-                if topic not in ends:
-                    ends[topic] = await self._cluster.offsets(topic, dict.fromkeys(range(count), LATEST))
-                lag[group] = await self._lag_of(group, topic, ends[topic])
+        for group in await self._groups():
+            topic = group.partition("/")[2]
+            count = self.partitions(topic)
+            if count is None:
+                continue
+            if topic not in ends:
+                ends[topic] = await self._cluster.offsets(topic, dict.fromkeys(range(count), LATEST))
+            committed = await self._committed(group, topic, count)
+            lag[group] = sum(max(0, ends[topic][partition] - offset) for partition, offset in committed.items())
         return lag
 
-    async def _lag_of(self, group: str, topic: str, ends: dict[int, int]) -> int:
+    async def _groups(self) -> list[str]:
+        """Kafka's names of all groups. Raises KafkaError."""
+        client = self._cluster.client
+        answers = [
+            await client.send(broker.nodeId, ListGroupsRequest(), group="lag") for broker in client.cluster.brokers()
+        ]
+        return [group for answer in answers for group, _type in answer.groups]
+
+    async def _committed(self, group: str, topic: str, count: int) -> dict[int, int]:
+        """Partition -> next offset, where there is one. Raises KafkaError."""
         client = self._cluster.client
         node = await client.coordinator_lookup(CoordinationType.GROUP, group)
-        response = await client.send(node, OffsetFetchRequest(group, [(topic, list(ends))]), group="lag")
-        return sum(
-            max(0, ends[partition] - offset)
+        response = await client.send(node, OffsetFetchRequest(group, [(topic, list(range(count)))]), group="lag")
+        return {
+            partition: offset
             for _, rows in response.topics
             for partition, offset, _, code in rows
             if not code and offset >= 0
-        )
+        }
 
 
 def _group_id(group: str, topic: str) -> str:

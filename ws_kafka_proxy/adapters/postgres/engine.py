@@ -146,6 +146,12 @@ class PostgresLog:
         known = self._names[topic]
         return known.incarnation, [(p.first, p.next) for p in known.partitions]
 
+    async def positions(self, topic: str) -> dict[str, dict[int, int]]:
+        if topic not in self._names:
+            raise KeyError(topic)
+        groups = {name: group for (name, of), group in self.groups.items() if of == topic}
+        return {name: {p: offset for p, (offset, _) in group.positions.items()} for name, group in groups.items()}
+
     async def create(self, topic: str, partitions: int, retention: int) -> None:
         await self._create(topic, partitions, retention, False)
 
