@@ -10,6 +10,7 @@ from typing import Any
 
 from frontend.adapters.events import EventStream
 from frontend.api import rest
+from frontend.api.calls import Calls
 from frontend.api.frames import RESTART
 from frontend.api.socket import Hub
 from frontend.api.upgrade import Upgrade
@@ -32,6 +33,7 @@ from skep.access import Principal
 from skep.metadata import Caches, Metadata, Relay
 from skep.metadata.passwords import Pool
 from skep.tokens import Keys
+from skep.wire import topics
 
 log = logs.get("frontend")
 
@@ -88,6 +90,8 @@ class App:
             websocket_path=f"{s.prefix}/websocket",
         )
         self._events = EventStream(self._bus, registry)
+        calls = Calls(self._services, f"http://{s.host}:{s.port}{s.prefix}/rest")
+        self._calls = bus.Serving(self._bus, topics.API_REQUESTS, calls.answer)
         self._tasks: list[asyncio.Task[None]] = []
         self._hub: Hub | None = None
         self._server: web.Server | None = None
@@ -105,12 +109,14 @@ class App:
             self._tick(self._hub),
         ):
             self._begin(work)
+        await self._calls.start()
         self._server = self._make_server(self._hub)
         self._server.listen(self._settings.port)
 
     async def stop(self) -> None:
         if self._server is not None and self._hub is not None:
             await asyncio.gather(self._server.close(), self._hub.close(RESTART, "the service stops"))
+        await self._calls.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

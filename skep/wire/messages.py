@@ -284,6 +284,20 @@ class Tokens(Struct, array_like=True):
     refresh_token: str
 
 
+# -- api (topic `api.requests`) ----------------------------------------------------------------------------------------
+
+
+class ApiCall(Struct, array_like=True, tag=1):
+    """A request of the WebSocket API, for one who has no socket here. Answered by the JSON text of the reply.
+
+    access_token: the caller's, "" for nobody. address: where the caller comes from. request: JSON text.
+    """
+
+    access_token: str
+    address: str
+    request: bytes
+
+
 encode = msgspec.msgpack.Encoder().encode
 decode_call = msgspec.msgpack.Decoder(Call).decode
 decode_replies = msgspec.msgpack.Decoder(Replies).decode
@@ -291,6 +305,7 @@ decode_events = msgspec.msgpack.Decoder(Events).decode
 decode_request = msgspec.msgpack.Decoder(Request).decode
 decode_query = msgspec.msgpack.Decoder(Query).decode
 decode_auth = msgspec.msgpack.Decoder(AuthRequest).decode
+decode_api = msgspec.msgpack.Decoder(ApiCall).decode
 decode_interest = msgspec.msgpack.Decoder(Interest).decode
 decode_lease = msgspec.msgpack.Decoder(Lease).decode
 decode_changed = msgspec.msgpack.Decoder(Changed).decode

@@ -14,6 +14,7 @@ MQTT_OUT = "mqtt.out"
 QUERIES = "queries"
 AUTH_REQUESTS = "auth.requests"
 PLUGIN_REQUESTS = "plugin.requests"
+API_REQUESTS = "api.requests"
 
 HOUR = 3_600_000
 
@@ -35,9 +36,9 @@ DURABLE: dict[str, Durable] = {
 }
 """Made by the proxy when it starts. `plugin.<uuid>` topics are made and deleted by plugin_manager."""
 
-SPREAD = frozenset({QUERIES, AUTH_REQUESTS, PLUGIN_REQUESTS})
+SPREAD = frozenset({QUERIES, AUTH_REQUESTS, PLUGIN_REQUESTS, API_REQUESTS})
 """Short-lived, each record to one of the subscribers. A question that outlives its asker is worth nothing,
-and a password does not belong in a log, so none of the three passes the engine."""
+and a password does not belong in a log, so none of them passes the engine."""
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,248}")
 
@@ -73,8 +74,8 @@ _OWN = ("replies.{instance}.*", "events.{instance}.*", METADATA_CHANGES)
 
 RIGHTS: dict[str, Rights] = {
     "frontend": Rights(
-        publish=(REQUESTS, QUERIES, AUTH_REQUESTS, PLUGIN_REQUESTS, SUBSCRIPTIONS, METADATA_CHANGES),
-        subscribe=_OWN,
+        publish=("replies.*", REQUESTS, QUERIES, AUTH_REQUESTS, PLUGIN_REQUESTS, SUBSCRIPTIONS, METADATA_CHANGES),
+        subscribe=(API_REQUESTS, *_OWN),
     ),
     "backend": Rights(
         publish=("replies.*", "events.*", "plugin_topic_*", MQTT_OUT, DEAD_LETTERS, SUBSCRIPTIONS),
@@ -86,7 +87,10 @@ RIGHTS: dict[str, Rights] = {
         subscribe=(PLUGIN_REQUESTS, *_OWN),
         create=("plugin_topic_*",),
     ),
-    "mqtt_bridge": Rights(publish=(REQUESTS, QUERIES, AUTH_REQUESTS, SUBSCRIPTIONS), subscribe=(MQTT_OUT, *_OWN)),
+    "mqtt_bridge": Rights(
+        publish=(REQUESTS, QUERIES, AUTH_REQUESTS, API_REQUESTS, SUBSCRIPTIONS, METADATA_CHANGES),
+        subscribe=(MQTT_OUT, *_OWN),
+    ),
     "plugin_proxy": Rights(publish=(AUTH_REQUESTS, PLUGIN_REQUESTS), subscribe=("plugin_topic_*", *_OWN)),
     "tool": Rights(publish=("*",), subscribe=("*",), create=("plugin_topic_*",)),
 }
