@@ -62,7 +62,7 @@ class App:
         registry = Registry(now)
         interests = Interests(self._bus, registry.lose)
         self._quiet = quiet = QuietScopes(registry, interests)
-        messages, rights = Messages(self._bus, quiet.acknowledged), Rights(caches)
+        messages, rights = Messages(self._bus, quiet.acknowledged), Rights(caches, s.compat)
         self._limits = Limits(subscriptions=s.subscriptions, anonymous=s.anonymous_seconds)
         self._services = Edge(
             messages=messages,

@@ -7,7 +7,7 @@ Effective rights are what token *and* user allow; nothing ever widens a token. W
 | empty list of actions | all client actions | nothing (`compat`: all client actions) |
 | device types in the token of a user with all types | ignored | limit |
 | `*` networks in a client's token | partly all | the client's networks |
-| token/create | anything for anybody | never more than the caller has (`narrowed`) |
+| token/create | anything for anybody | never more than the caller has (`narrowed`; `compat`: `as_asked`) |
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Wanted(Struct, frozen=True):
     expires: int
 
 
-def narrowed(caller: Principal, target: User, wanted: Wanted, compat: bool = False) -> Claims:
+def narrowed(caller: Principal, target: User, wanted: Wanted) -> Claims:
     """Claims of an access token for `target` that give nothing `caller` does not have. "*" is cut to what the
     caller has. Raises `Forbidden` for anything else beyond that; only administrators act for other users."""
     if caller.topic is not None or (not caller.is_admin and target.id != caller.user_id):
@@ -160,12 +160,18 @@ def narrowed(caller: Principal, target: User, wanted: Wanted, compat: bool = Fal
     own = target.id == caller.user_id
     return Claims(
         user_id=target.id,
-        actions=_narrowed_actions(caller, wanted.actions, compat),
+        actions=_narrowed_actions(caller, wanted.actions),
         networks=_narrowed_ids(wanted.networks, caller.networks, caller.claims.networks, own),
         device_types=_narrowed_types(caller, wanted.device_types, own),
         expires=wanted.expires,
         type=ACCESS,
     )
+
+
+def as_asked(target: User, wanted: Wanted) -> Claims:
+    """As DeviceHive answers POST /token/create: whatever was asked for, whoever asks. For `compat` alone."""
+    actions = [int(Action.NONE)] if wanted.actions is None else wanted.actions
+    return Claims(target.id, actions, wanted.networks, wanted.device_types, wanted.expires)
 
 
 def login_claims(user: User, expires: int) -> Claims:
@@ -212,11 +218,9 @@ def _both(ids: list[str], allowed: frozenset[int] | None) -> frozenset[int] | No
     return listed if allowed is None else listed & allowed
 
 
-def _narrowed_actions(caller: Principal, wanted: list[int] | None, compat: bool) -> list[int]:
-    if wanted is None or not (wanted or compat):
-        return [int(Action.NONE)]
+def _narrowed_actions(caller: Principal, wanted: list[int] | None) -> list[int]:
     if not wanted:
-        return sorted(caller.actions & CLIENT_ACTIONS) or [int(Action.NONE)]
+        return [int(Action.NONE)]
     if Action.ANY in wanted:
         return [int(Action.ANY)] if caller.actions == ALL_ACTIONS else sorted(caller.actions) or [int(Action.NONE)]
     if not caller.actions.issuperset(frozenset(wanted) - {Action.NONE}):

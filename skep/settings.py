@@ -90,12 +90,16 @@ class Edge(Base):
     trusted_proxies: tuple[str, ...] = field(
         "TRUSTED_PROXIES", (), "addresses or networks of gateways whose X-Forwarded-* headers are believed, comma list"
     )
-    compat: bool = field("SKEP_COMPAT", False, "DeviceHive's reading of an empty action list: all client actions")
+    compat: bool = field(
+        "SKEP_COMPAT_TOKENS",
+        False,
+        "as DeviceHive: token/create gives any rights, no actions means all client actions; development profile only",
+    )
 
     def unsafe(self) -> Iterator[str]:
         yield from super().unsafe()
         if self.is_production and self.compat:
-            yield "SKEP_COMPAT=true gives tokens without actions all client actions"
+            yield "SKEP_COMPAT_TOKENS=true lets every client make itself an administrator's token"
         for text in self.trusted_proxies:
             try:
                 ipaddress.ip_network(text)

@@ -28,8 +28,10 @@ NO_DEVICE_ID = "Device id is wrong or empty"
 
 
 class Rights:
-    def __init__(self, caches: Caches) -> None:
-        self._caches = caches
+    """compat: as in `skep.access.principal`."""
+
+    def __init__(self, caches: Caches, compat: bool = False) -> None:
+        self._caches, self._compat = caches, compat
 
     def peek(self, caller: Principal, device_id: str) -> Device | None:
         """The device, if it is in the cache and the caller sees it."""
@@ -72,7 +74,7 @@ class Rights:
         user = await self._caches.user(caller.user_id, fresh=True)
         if user is caller.user:
             return caller
-        return access.principal(caller.claims, user, 0)
+        return access.principal(caller.claims, user, 0, self._compat)
 
     async def containers(self, caller: Principal, networks: list[int] | None, device_types: list[int] | None) -> None:
         """Networks and device types a caller names must exist and be visible. Raises NotFound (administrators),

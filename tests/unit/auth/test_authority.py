@@ -333,3 +333,24 @@ async def test_escalation(house: House) -> None:
 async def test_create_needs_its_permission(house: House) -> None:
     with pytest.raises(Forbidden):
         await house.create(caller(CLIENT, actions=[int(Action.GET_DEVICE)]), userId=2)
+
+
+async def test_compat_gives_what_is_asked_for() -> None:
+    """SKEP_COMPAT_TOKENS: what DeviceHive does, for tests of a migration."""
+    house = House(compat=True)
+    narrow = caller(CLIENT, actions=[15], networks=[])
+    far = NOW_MS + 2 * DAYS_182
+    asked = {"actions": ["*"], "networkIds": ["*"], "deviceTypeIds": [7], "expiration": far}
+    assert await house.create(narrow, userId=1, **asked) == Claims(1, [0], ["*"], ["7"], far)
+    assert await house.create(narrow, userId=2, actions=[], networkIds=["9"]) == Claims(
+        2, [], ["9"], None, NOW_MS + MINUTES_30
+    )
+    assert (await house.create(narrow, userId=2)).actions == [1]
+    with pytest.raises(Forbidden, match="User is locked or disabled"):
+        await house.create(narrow, userId=3)
+    with pytest.raises(NotFound, match="User with id = 99 not found"):
+        await house.create(narrow, userId=99)
+    with pytest.raises(Forbidden, match="Access is denied"):
+        await house.create(caller(CLIENT, actions=[3]), userId=2)
+    with pytest.raises(BadRequest):
+        await house.create(narrow, userId=2, expiration=0)

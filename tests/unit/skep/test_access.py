@@ -191,7 +191,7 @@ def within(new: frozenset | None, old: frozenset | None) -> bool:
     return old is None or (new is not None and new <= old)
 
 
-@example(CLIENT, CLIENT, ["1"], ["5"], [3], ([], ["1"], ["5"]), True)
+@example(CLIENT, CLIENT, ["1"], ["5"], [3], ([], ["1"], ["5"]))
 @settings(max_examples=1000, deadline=None)
 @given(
     caller=USERS,
@@ -200,20 +200,17 @@ def within(new: frozenset | None, old: frozenset | None) -> bool:
     dt=ID_LISTS,
     a=ACTIONS,
     wanted=st.tuples(ACTIONS, ID_LISTS, ID_LISTS),
-    compat=st.booleans(),
 )
-def test_narrowed_is_never_wider(
-    caller: User, target: User, n: list, dt: list, a: list, wanted: tuple, compat: bool
-) -> None:
+def test_narrowed_is_never_wider(caller: User, target: User, n: list, dt: list, a: list, wanted: tuple) -> None:
     if caller.id == target.id:
         target = caller
-    holder = access.principal(Claims(caller.id, a, n, dt, LATER), caller, NOW, compat)
+    holder = access.principal(Claims(caller.id, a, n, dt, LATER), caller, NOW)
     try:
-        made = access.narrowed(holder, target, Wanted(*wanted, LATER), compat)
+        made = access.narrowed(holder, target, Wanted(*wanted, LATER))
     except Forbidden:
         return
     assert made.user_id == target.id
-    new = access.principal(made, target, NOW, compat)
+    new = access.principal(made, target, NOW)
     assert new.actions <= holder.actions
     assert within(new.networks, holder.networks)
     assert within(new.device_types, holder.device_types)

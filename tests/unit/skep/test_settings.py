@@ -117,7 +117,7 @@ def test_safe_production_starts() -> None:
         ("DATABASE_URL", "postgresql://postgres:12345@db/skep"),
         ("DATABASE_URL", "postgresql://postgres:@db/skep"),
         ("LOG_LEVEL", "DEBUG"),
-        ("SKEP_COMPAT", "true"),
+        ("SKEP_COMPAT_TOKENS", "true"),
     ],
 )
 def test_production_refuses(name: str, value: str) -> None:
