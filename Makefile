@@ -25,7 +25,7 @@ bench: env-dev $(if $(filter full,$(ENGINES)),env-full) ## measure a whole suite
 $(VENV)/.run: requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Skep needs Python 3.11 or newer; PYTHON=... names another one"; exit 1; }
-	@echo "skep: making the environment in $(VENV) (47 packages, about half a minute the first time)"
+	@echo "skep: making the environment in $(VENV) (48 packages, about half a minute the first time)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "$(PYTHON) can't make an environment; on Debian install python3-venv"; exit 1; }
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/run.txt
