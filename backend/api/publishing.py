@@ -8,31 +8,28 @@ import random
 from typing import Any
 
 from backend.api.counters import Counters
+from backend.api.lanes import RETRY, Lanes
 from backend.core import deliveries
-from backend.core.batches import Answer, Delivery, Failed, Plan, failure
+from backend.core.batches import Answer, Failed, Plan, failure
 from skep import bus
 from skep.wire import proxy, topics
 from skep.wire.messages import DeadLetter, encode
-from skep.wire.proxy import Code, Source
+from skep.wire.proxy import Code
 
 log = logging.getLogger("backend.publishing")
 _LETTER = proxy.MAX_BODY - 8192
 """Most bytes of a payload in a dead letter."""
-_RETRY = (Code.UNAVAILABLE, Code.FULL)
-
 Confirmation = asyncio.Future[Any]
 
 
 class _Sent:
     """A record on its way."""
 
-    __slots__ = ("future", "key", "payload", "source", "topic")
+    __slots__ = ("future", "payload", "topic")
 
-    def __init__(self, topic: str, payload: bytes, key: bytes | None = None, source: Source | None = None) -> None:
+    def __init__(self, topic: str, payload: bytes) -> None:
         self.topic = topic
         self.payload = payload
-        self.key = key
-        self.source = source
         self.future: Confirmation
 
 
@@ -40,39 +37,46 @@ class Publisher:
     def __init__(self, link: bus.Bus, counters: Counters) -> None:
         self._bus = link
         self._counters = counters
+        self._lanes = Lanes(link, self._dropped)
 
     def publish(self, plan: Plan) -> asyncio.Task[None]:
         """Send everything in this loop turn. The task ends when it is confirmed, or refused for good."""
         sent: list[_Sent] = []
+        derived: list[asyncio.Future[None]] = []
         for destination, messages in plan.deliveries.items():
-            sent += self._deliver(destination, messages)
+            if destination.startswith(deliveries.EVENTS):
+                sent += [self._send(destination, payload) for payload in deliveries.events(messages)]
+            else:
+                derived += self._lanes.put(destination, deliveries.derived(destination, messages))
         letters = [self._send(topics.DEAD_LETTERS, encode(_letter(f))) for f in plan.failed]
         answers = plan.answers + [a for f in plan.failed if (a := failure(f)) is not None]
         taken = self._answer(answers)
-        return asyncio.create_task(self._confirm(sent, letters, taken, plan.late_answers))
+        return asyncio.create_task(self._confirm(sent, derived, letters, taken, plan.late_answers))
 
     async def _confirm(
-        self, sent: list[_Sent], letters: list[_Sent], taken: set[Confirmation], late: list[Answer]
+        self,
+        sent: list[_Sent],
+        derived: list[asyncio.Future[None]],
+        letters: list[_Sent],
+        taken: set[Confirmation],
+        late: list[Answer],
     ) -> None:
         for record in sent:
             await self._confirmed(record)
+        for confirmed in derived:
+            await confirmed
         taken |= self._answer(late)
         for record in letters:
             await self._confirmed(record)
         if taken:
             await asyncio.wait(taken)
 
-    def _deliver(self, destination: str, messages: list[Delivery]) -> list[_Sent]:
-        if destination.startswith(deliveries.EVENTS):
-            return [self._send(destination, payload) for payload in deliveries.events(messages)]
-        return [self._send(d.topic, d.payload, d.key, d.source) for d in deliveries.derived(destination, messages)]
-
     def _answer(self, answers: list[Answer]) -> set[Confirmation]:
         reply = self._bus.reply
         return {reply(a.call, a.code, a.message, a.body) for a in answers if a.call.reply_to}
 
-    def _send(self, topic: str, payload: bytes, key: bytes | None = None, source: Source | None = None) -> _Sent:
-        record = _Sent(topic, payload, key, source)
+    def _send(self, topic: str, payload: bytes) -> _Sent:
+        record = _Sent(topic, payload)
         self._start(record)
         return record
 
@@ -80,7 +84,7 @@ class Publisher:
         """Without a deadline: the bus sends it until it has an answer. Frontends drop what is behind what they have, so
         a record that was given up and published again behind its successors would be lost."""
         try:
-            record.future = self._bus.send(record.topic, record.payload, record.key, None, record.source, None)
+            record.future = self._bus.send(record.topic, record.payload, None, None, None, None)
         except bus.Refused as e:
             record.future = asyncio.get_running_loop().create_future()
             record.future.set_exception(e)
@@ -93,8 +97,8 @@ class Publisher:
                 return
             except bus.Refused as e:
                 # A stream that was cut is told so; whoever reads it comes back by timestamp. A log waits for us.
-                if e.code not in _RETRY or topics.is_short_lived(record.topic):
-                    self._dropped(record, e)
+                if e.code not in RETRY or topics.is_short_lived(record.topic):
+                    self._dropped(record.topic, len(record.payload), e)
                     return
             except bus.TimedOut as e:
                 log.warning("%s: %s, publishing again", record.topic, e)
@@ -102,10 +106,10 @@ class Publisher:
             pause = min(pause * 2, 1.0)
             self._start(record)
 
-    def _dropped(self, record: _Sent, error: bus.Refused) -> None:
+    def _dropped(self, topic: str, size: int, error: bus.Refused) -> None:
         self._counters.dropped += 1
         if error.code not in (Code.NO_SUBSCRIBER, Code.NO_TOPIC):
-            log.error("a record of %d bytes for %s is lost: %s", len(record.payload), record.topic, error)
+            log.error("a record of %d bytes for %s is lost: %s", size, topic, error)
 
 
 def _letter(failed: Failed) -> DeadLetter:

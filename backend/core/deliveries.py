@@ -92,13 +92,13 @@ class _Command(Struct, rename="camel"):
 
 def plugin_message(topic: str, kind: int, message: Notification | Command) -> bytes:
     """The JSON text a plugin finds in `p.m` (reference: proxy-plugins-mqtt.md 3.8). All fields are there, null
-    when empty; `cId` is constant for a subscription."""
+    when empty; `cId` is constant for a subscription, so it is the plugin's, whichever of its streams this is."""
     body: dict[str, object] = {"a": _ACTIONS[kind]}
     if isinstance(message, Notification):
         body = {"notification": _notification(message), **body}
     else:
         body = {"command": _command(message), **body}
-    return _json({"b": body, "cId": topic.removeprefix(PLUGIN), "l": False, "err": 0, "fld": False})
+    return _json({"b": body, "cId": topic.removeprefix(PLUGIN).partition(".")[0], "l": False, "err": 0, "fld": False})
 
 
 def _notification(n: Notification) -> _Notification:

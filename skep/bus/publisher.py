@@ -181,11 +181,12 @@ class Publisher:
             self._remove(entry)
 
     def _transmit(self, pipe: Pipe, entries: Iterable[Entry]) -> None:
-        """Durable topics share a frame, each short-lived topic has its own: a slow one holds up only itself."""
+        """Durable topics share a frame, each short-lived topic has its own: a slow one holds up only itself. So have
+        derived records: those of one topic are taken or refused as a whole, and keep their order."""
         lanes: dict[str, list[Entry]] = {}
         for entry in entries:
             topic = entry.record.topic
-            lane = topic if topics.is_short_lived(topic) else ""
+            lane = topic if entry.record.source is not None or topics.is_short_lived(topic) else ""
             if lane in lanes:
                 lanes[lane].append(entry)
             else:

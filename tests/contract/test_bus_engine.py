@@ -117,6 +117,26 @@ async def test_deleting_a_topic_ends_its_readers(engine: Engine, topic: str, joi
                 await task
 
 
+async def test_what_is_appended_while_a_topic_goes_is_answered(engine: Engine, topic: str) -> None:
+    stays = f"{topic}.2"
+    await engine.create(stays, 1, HOUR)
+    calls = []
+
+    async def write() -> None:
+        for n in range(2_000):
+            calls.append(engine.append(7, [Record(topic, b"k", b"x", n), Record(stays, b"k", b"x", n)]))
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(write(), engine.delete(topic))
+        answers = [await call for call in calls]
+    codes = [first.code if isinstance(first, Failure) else None for first, _ in answers]
+    assert set(codes) <= {None, Code.NO_TOPIC}
+    gone = codes.index(Code.NO_TOPIC)
+    assert set(codes[gone:]) == {Code.NO_TOPIC}, "nothing is written behind what was refused"
+    assert [second for _, second in answers] == [(0, n) for n in range(2_000)]
+
+
 # -- append
 
 

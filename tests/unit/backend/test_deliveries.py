@@ -40,6 +40,13 @@ def test_the_largest_item_fits_every_record_it_travels_in() -> None:
     assert len(payload) <= proxy.MAX_BODY
     (derived,) = deliveries.derived("mqtt.out", [item])
     assert len(derived.payload) <= proxy.MAX_BODY
+    name = "\0" * 128  # six bytes each in JSON
+    made = Notification(2**53, name, name, 2**31, 2**31, 2**41, b'"' + b"x" * LARGEST)
+    while len(body := encode_item(Item(7, 2**40, NOTIFICATION, made))) > LARGEST:
+        made.parameters = made.parameters[: LARGEST - len(body)] if made.parameters else None
+    widest = Delivery(NOTIFICATION, body, made, Source("log", 7, 2**40))
+    (derived,) = deliveries.derived(f"plugin_topic_{'x' * 36}.100", [widest])
+    assert LARGEST < len(derived.payload) <= proxy.MAX_BODY
 
 
 def test_an_mqtt_record_is_one_message_with_its_source() -> None:
@@ -78,8 +85,9 @@ def test_an_mqtt_record_is_one_message_with_its_source() -> None:
     ],
 )  # fmt: skip
 def test_a_plugin_message_has_every_field(kind: int, message: Notification | Command, body: object) -> None:
-    text = deliveries.plugin_message("plugin_topic_1", kind, message)
-    assert json.loads(text) == {"b": body, "cId": "1", "l": False, "err": 0, "fld": False}
+    for topic in ("plugin_topic_1", "plugin_topic_1.1", "plugin_topic_1.17"):
+        text = deliveries.plugin_message(topic, kind, message)
+        assert json.loads(text) == {"b": body, "cId": "1", "l": False, "err": 0, "fld": False}
 
 
 @pytest.mark.parametrize("partition", [0, 127, 128, 40_000])

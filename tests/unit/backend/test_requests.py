@@ -222,6 +222,50 @@ async def test_a_plugins_record_is_published_until_it_is_confirmed(world: World,
     assert {(s.incarnation, s.partition, s.offset) for s in world.bus.sources} == {("log", 0, 0)}
 
 
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.FULL])
+async def test_no_plugins_record_overtakes_one_that_was_refused_for_now(world: World, code: Code) -> None:
+    """Readers take a source below one they have had for a repetition: published behind it, it would be lost."""
+    world.subscriptions.interests.clear()
+    for i, destination in enumerate(("plugin_topic_1.1", "plugin_topic_2.1")):
+        world.subscriptions.interests.apply(i, b"%d" % i, interest(destination), 0)
+    world.bus.confirm = False
+    world.give(insert(notification()), insert(notification()), offset=0)
+    world.give(insert(notification()), offset=2)
+    await world.until(lambda: len(world.bus.unconfirmed) == 4)
+    await world.rest()
+    sent = [(topic, source.offset) for (topic, _), source in zip(world.bus.sent, world.bus.sources, strict=True)]
+    assert sent == [("plugin_topic_1.1", 0), ("plugin_topic_1.1", 1), ("plugin_topic_2.1", 0), ("plugin_topic_2.1", 1)]
+    for future in world.bus.unconfirmed[:2]:
+        future.set_exception(bus.Refused(code, "for now"))
+    for future in world.bus.unconfirmed[2:]:
+        future.set_result((0, 0))
+    await world.until(lambda: len(world.bus.unconfirmed) == 7)
+    for future in world.bus.unconfirmed[4:]:
+        future.set_result((0, 0))
+    await world.until(lambda: len(world.bus.unconfirmed) == 8)
+    world.bus.unconfirmed[7].set_result((0, 0))
+    await world.until(lambda: world.subscription.acks == [(0, 2), (0, 3)])
+    sent = [(topic, source.offset) for (topic, _), source in zip(world.bus.sent, world.bus.sources, strict=True)]
+    assert [offset for topic, offset in sent if topic == "plugin_topic_1.1"] == [0, 1, 0, 1, 2]
+    assert [offset for topic, offset in sent if topic == "plugin_topic_2.1"] == [0, 1, 2]
+
+
+async def test_a_stream_that_is_gone_holds_up_nobody(world: World) -> None:
+    world.subscriptions.interests.clear()
+    world.subscriptions.interests.apply(0, b"p", interest("plugin_topic_1.1"), 0)
+    world.subscriptions.interests.apply(1, b"q", interest("plugin_topic_1.2"), 0)
+    world.bus.confirm = False
+    world.give(insert(notification()), insert(notification()))
+    await world.until(lambda: len(world.bus.unconfirmed) == 4)
+    for (topic, _), future in zip(world.bus.sent, world.bus.unconfirmed, strict=True):
+        if topic == "plugin_topic_1.1":
+            future.set_exception(bus.Refused(Code.NO_TOPIC, "deleted"))
+        else:
+            future.set_result((0, 0))
+    await world.until(lambda: world.subscription.acks == [(0, 2)])
+    assert (len(world.bus.sent), world.counters.dropped) == (4, 2)
+
+
 async def test_a_partition_that_is_lost_is_not_written(world: World) -> None:
     world.subscription.lost = {0}
     world.give(insert(notification()))

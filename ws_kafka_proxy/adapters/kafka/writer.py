@@ -50,11 +50,13 @@ Result = tuple[int, int] | Failure
 class Call:
     """One `append`: `done` gives the results when every record has one."""
 
-    __slots__ = ("done", "missing", "results")
+    __slots__ = ("crowded", "done", "missing", "results")
 
     def __init__(self, count: int) -> None:
         self.results: list[Result] = [(-1, -1)] * count
         self.missing = count
+        self.crowded = False
+        """There was no room for a record of it, so there is none for those behind, be they smaller."""
         self.done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         if not count:
             self.done.set_result(self.results)
@@ -134,7 +136,8 @@ class Writer:
             call.lose(self._lost)
             return
         size = len(record.payload or b"") + len(record.key or b"") + records.OVERHEAD
-        if self._size + size > MAX_WAITING:
+        if call.crowded or self._size + size > MAX_WAITING:
+            call.crowded = True
             call.settle(index, Failure(Code.UNAVAILABLE, "Kafka is away or slow and too much waits for it"))
             return
         topic_id = self._cluster.topics[record.topic].id

@@ -46,6 +46,17 @@ async def test_a_loop_turn_is_one_frame_for_durable_topics_and_one_for_each_shor
     assert [seqs(f) for f in frames] == [[1, 3], [2, 5], [4]]
 
 
+async def test_derived_records_of_a_topic_have_a_frame_of_their_own() -> None:
+    publisher, pipe = make(), FakePipe()
+    publisher.attach(pipe)
+    source = proxy.Source("log", 0, 1)
+    for topic, made_of in (("requests", None), ("a", source), ("b", source), ("dead-letters", None), ("a", source)):
+        loop = asyncio.get_running_loop()
+        publisher.queue(publisher.entry(topic, b"x", None, None, made_of, loop.create_future()), inf)
+    await turn()
+    assert [seqs(f) for f in pipe.take(proxy.Publish)] == [[1, 4], [2, 5], [3]]
+
+
 async def test_confirmation_gives_the_position() -> None:
     publisher, pipe = make(), FakePipe()
     publisher.attach(pipe)
