@@ -103,6 +103,24 @@ class Principal(Struct, frozen=True):
         """Neither network nor device type limits it: a missing entity may be told from a foreign one."""
         return self.networks is None and self.device_types is None
 
+    @property
+    def is_unlimited(self) -> bool:
+        """An administrator whose token is narrowed in no way."""
+        return self.is_admin and self.sees_everything and self.actions == ALL_ACTIONS
+
+    def covers(self, user: User) -> bool:
+        """Whether a login of that user opens no network and no device type that the caller does not see: whoever can
+        set its password can be that user. An administrator's opens everything."""
+        if self.is_unlimited or user.role == ADMIN:
+            return self.is_unlimited
+        return self.covers_networks(user) and self.covers_device_types(user)
+
+    def covers_networks(self, user: User) -> bool:
+        return _includes(self.networks, _user_networks(user))
+
+    def covers_device_types(self, user: User) -> bool:
+        return _includes(self.device_types, _user_device_types(user))
+
     def can(self, action: int) -> bool:
         return action in self.actions
 
@@ -209,6 +227,10 @@ def _device_types(ids: list[str] | None, user: User) -> frozenset[int] | None:
         return _both(ids, _user_device_types(user))
     # Tokens of clients that know no device types have none; the reference gives them all, if the user has all.
     return None if user.all_device_types else frozenset()
+
+
+def _includes(ids: frozenset[int] | None, others: frozenset[int] | None) -> bool:
+    return ids is None or (others is not None and others <= ids)
 
 
 def _both(ids: list[str], allowed: frozenset[int] | None) -> frozenset[int] | None:

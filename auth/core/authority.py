@@ -109,7 +109,7 @@ class Authority:
         refresh_expires = _first(request.refresh_expiration, request.expiration, now + self._refresh_life)
         if any(time <= 0 for time in (expires, refresh_expires)):
             raise BadRequest
-        if not compat and not caller.is_admin and max(expires, refresh_expires) > now + self._refresh_life:
+        if not compat and not caller.is_unlimited and max(expires, refresh_expires) > now + self._refresh_life:
             raise Forbidden
         wanted = request.wanted(expires)
         user = await self._users.rights(target)

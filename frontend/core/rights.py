@@ -69,9 +69,13 @@ class Rights:
                 raise refusal or errors.Forbidden
         return caller
 
+    async def user(self, id: int) -> User | None:
+        """Somebody's rights as PostgreSQL has them."""
+        return await self._caches.user(id, fresh=True)
+
     async def fresh(self, caller: Principal) -> Principal:
         """The same token's principal with the user's rights as PostgreSQL has them."""
-        user = await self._caches.user(caller.user_id, fresh=True)
+        user = await self.user(caller.user_id)
         if user is caller.user:
             return caller
         return access.principal(caller.claims, user, 0, self._compat)

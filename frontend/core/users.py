@@ -2,12 +2,14 @@
 
 Stricter than DeviceHive: whoever is no administrator sees and changes himself only, whatever the token's actions, and
 can't tell a missing user from a foreign one; networks and device types outside of the caller's scope are not shown,
-given or taken.
+given or taken. An administrator's narrowed token makes, changes and removes no administrator, and no client whose login
+would open more than the token does (`Principal.covers`); nor does it change how its own user logs in.
 """
 
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -15,7 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from frontend.core.devices import descending
 from frontend.core.rights import Rights
-from skep import errors
+from skep import access, errors
 from skep.access import ADMIN, Principal
 from skep.metadata import passwords
 from skep.metadata.rows import ACTIVE, DeviceType, Network, NewUser, User, UserChanges
@@ -85,7 +87,7 @@ class Users:
     async def insert(self, caller: Principal, body: UserBody) -> User:
         """Raises BadRequest; Forbidden where the login is taken or the user would have more than a client has."""
         all_types = body.all_device_types_available is not False
-        if not caller.is_admin and (body.role == ADMIN or (all_types and caller.device_types is not None)):
+        if (body.role == ADMIN and not caller.is_unlimited) or (all_types and caller.device_types is not None):
             raise errors.Forbidden(ADMIN_ONLY)
         if body.role is None:
             raise errors.BadRequest(BAD_ROLE)
@@ -102,10 +104,12 @@ class Users:
         return await self._repository.insert(msgspec.structs.replace(new, password_hash=password_hash))
 
     async def update(self, caller: Principal, id: int, body: UserBody) -> None:
-        """Raises NotFound, BadRequest; Forbidden where a client sends login, role or status, or the login is taken."""
+        """Raises NotFound, BadRequest; Forbidden where a client sends login, role or status, the login is taken, or the
+        user is out of the caller's reach."""
         caller = await self._seen(caller, id)
         changes = UserChanges(login=body.login, role=body.role, status=body.status, intro_reviewed=body.intro_reviewed)
         check_allowed(caller, changes)
+        await self._insist(caller, id, lambda who, user: _may_change(who, user, body))
         changes = msgspec.structs.replace(changes, data=body.read_data())
         if body.password:
             changes = msgspec.structs.replace(changes, password_hash=await self._hashed(body.password))
@@ -114,6 +118,8 @@ class Users:
     async def delete(self, caller: Principal, id: int) -> None:
         """Raises NotFound; Forbidden for oneself."""
         caller = await self._seen(caller, id)
+        if id != caller.user_id:
+            await self._insist(caller, id, Principal.covers)
         await self._repository.delete(caller, id)
 
     async def network(self, caller: Principal, id: int, network_id: int) -> Network:
@@ -126,7 +132,9 @@ class Users:
     async def assign_network(self, caller: Principal, id: int, network_id: int, on: bool) -> None:
         """Raises NotFound, Forbidden."""
         await self._rights.insist(caller, lambda who: who.sees_network(network_id))
-        await self._seen(caller, id)
+        caller = await self._seen(caller, id)
+        if on:  # there it sees what is of its types
+            await self._insist(caller, id, lambda who, user: _is_admin(user) or who.covers_device_types(user))
         change = self._repository.assign_network if on else self._repository.unassign_network
         await change(id, network_id)
 
@@ -145,23 +153,48 @@ class Users:
     async def assign_device_type(self, caller: Principal, id: int, type_id: int, on: bool) -> None:
         """Raises NotFound, Forbidden."""
         await self._rights.insist(caller, lambda who: who.sees_device_type(type_id))
-        await self._seen(caller, id)
+        caller = await self._seen(caller, id)
+        if on:  # it sees those of its networks
+            await self._insist(caller, id, lambda who, user: _is_admin(user) or who.covers_networks(user))
         change = self._repository.assign_device_type if on else self._repository.unassign_device_type
         await change(id, type_id)
 
     async def all_device_types(self, caller: Principal, id: int, on: bool) -> None:
         """Raises NotFound; Forbidden for a caller that does not see all."""
         await self._rights.insist(caller, lambda who: who.device_types is None)
-        await self._seen(caller, id)
+        caller = await self._seen(caller, id)
+        if on:
+            await self._insist(caller, id, lambda who, user: _is_admin(user) or who.covers_networks(user))
         await self._repository.all_device_types(id, on)
 
     async def _seen(self, caller: Principal, id: int) -> Principal:
         return await self._rights.insist(caller, lambda who: _only(who) in (None, id), missing(id))
 
+    async def _insist(self, caller: Principal, id: int, allowed: Callable[[Principal, access.User], bool]) -> None:
+        """Of a user's rights as of now. Raises NotFound, Forbidden."""
+        if caller.is_unlimited:
+            return
+        user = await self._rights.user(id)
+        if user is None:
+            raise missing(id)
+        await self._rights.insist(caller, lambda who: allowed(who, user))
+
     async def _hashed(self, password: str) -> str:
         passwords.check(password)
         async with self._passwords.turn():
             return await self._passwords.hashed(password)
+
+
+def _is_admin(user: access.User) -> bool:
+    return user.role == ADMIN  # sees everything as it is
+
+
+def _may_change(caller: Principal, user: access.User, body: UserBody) -> bool:
+    if user.id != caller.user_id:
+        return caller.covers(user) and (body.role != ADMIN or caller.is_unlimited)
+    # With a password of its choice an administrator's narrowed token would become all that the administrator is.
+    same = body.login in (None, user.login) and body.role in (None, user.role) and body.status in (None, user.status)
+    return not caller.is_admin or caller.is_unlimited or (same and not body.password)
 
 
 def _only(caller: Principal) -> int | None:

@@ -1,8 +1,8 @@
 """WebSocket API: networks, device types, users, configuration (reference: rest-and-websocket-api.md 5.4).
 
 Networks and device types 1 and 2 exist. Users: "admin" 1; "client" 2, a member of network 1; 3, a member of network 2
-with device type 2 only. "manager" is the client with a token for every action, "narrow" the administrator with a
-token for network 1 and device type 1.
+with device type 2 only. "manager" is the client with a token for every action. Of the administrator's narrowed tokens
+"narrow" is for network 1 and device type 1, "networked" for network 1, "personnel" for users only.
 """
 
 from __future__ import annotations
@@ -129,6 +129,41 @@ USERS = [
     bad("client", "user/delete", {"userId": 3}, 403, DENIED),
 ]
 
+ALL = {"allDeviceTypesAvailable": True}
+NARROWED = [
+    # no administrators
+    bad("personnel", "user/insert", {"user": NEW | {"role": 0}}, 403, NO_ADMIN),
+    bad("networked", "user/insert", {"user": NEW | {"role": 0}}, 403, NO_ADMIN),
+    bad("personnel", "user/update", {"userId": 2, "user": {"role": 0}}, 403, DENIED),
+    good("personnel", "user/update", {"userId": 2, "user": {"password": "another", "status": 2}}),
+    good("personnel", "user/delete", {"userId": 3}),
+    # not the own ones: whoever knows the password is everything that the user is
+    *(
+        bad("personnel", action, target | {"user": change}, 403, DENIED)
+        for action, target in (("user/update", {"userId": 1}), ("user/updateCurrent", {}))
+        for change in ({"password": "another"}, {"login": "another"}, {"status": 2}, {"role": 1})
+    ),
+    good("personnel", "user/updateCurrent", {"user": {"data": {}, "login": "admin", "role": 0, "status": 0}}),
+    good("admin", "user/updateCurrent", {"user": {"password": "another"}}),
+    # no clients that see more
+    good("networked", "user/insert", {"user": NEW}, user=CREATED),
+    bad("narrow", "user/insert", {"user": NEW | ALL}, 403, NO_ADMIN),
+    good("narrow", "user/insert", {"user": NEW | {"allDeviceTypesAvailable": False}}, user=ANY),
+    good("networked", "user/update", {"userId": 2, "user": {"password": "another"}}),
+    bad("narrow", "user/update", {"userId": 2, "user": {"password": "another"}}, 403, DENIED),
+    bad("networked", "user/update", {"userId": 3, "user": {"data": {}}}, 403, DENIED),
+    bad("networked", "user/delete", {"userId": 3}, 403, DENIED),
+    # nothing to others that they would use where the token does not reach
+    bad("narrow", "user/assignNetwork", {"userId": 2, "networkId": 1}, 403, DENIED),
+    good("networked", "user/assignNetwork", {"userId": 3, "networkId": 1}),
+    good("narrow", "user/assignNetwork", {"userId": 1, "networkId": 1}),
+    good("narrow", "user/unassignNetwork", {"userId": 2, "networkId": 1}),
+    bad("networked", "user/assignDeviceType", {"userId": 3, "deviceTypeId": 1}, 403, DENIED),
+    bad("networked", "user/allowAllDeviceTypes", {"userId": 3}, 403, DENIED),
+    good("networked", "user/disallowAllDeviceTypes", {"userId": 3}),
+    bad("networked", "user/update", {"userId": 9, "user": {"data": {}}}, 404, "User with id = 9 not found"),
+]
+
 MEMBERS = {"userId": 2, "networkId": 1}
 NOT_OF_3 = "Network with id 1 for user with id 3 was not found"
 NO_TYPE = "Device type with id 1 for user with id 3 not found"
@@ -184,6 +219,7 @@ CASES = [
     *containers("network", "network", "Network", NETWORK),
     *containers("devicetype", "deviceType", "Device type", TYPE),
     *USERS,
+    *NARROWED,
     *MEMBERSHIPS,
     *CONFIGURATION,
     Case(

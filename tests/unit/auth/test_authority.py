@@ -307,6 +307,8 @@ async def test_a_client_s_tokens_do_not_live_longer_than_a_login_s(house: House)
     for name in ("expiration", "refreshExpiration"):
         with pytest.raises(Forbidden):
             await house.create(caller(CLIENT), userId=2, **{name: NOW_MS + DAYS_182 + 1})
+        with pytest.raises(Forbidden):  # nor does an administrator's narrowed one prolong itself
+            await house.create(caller(ADMIN, networks=["1"]), userId=1, **{name: NOW_MS + DAYS_182 + 1})
         await house.create(caller(ADMIN), userId=2, **{name: NOW_MS + DAYS_182 + 1})
 
 

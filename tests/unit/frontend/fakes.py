@@ -42,6 +42,8 @@ TOKENS: dict[str, tuple[int, list[int], list[str], list[str]]] = {
     "manager": (2, [0], ["*"], ["*"]),
     "typed": (2, [0], ["*"], ["1"]),
     "narrow": (1, [0], ["1"], ["1"]),
+    "networked": (1, [0], ["1"], ["*"]),
+    "personnel": (1, [10, 11, 12], ["*"], ["*"]),
     "nothing": (1, [1], ["*"], ["*"]),
 }
 """(user, actions, networks, device types) by token."""
@@ -143,7 +145,11 @@ class FakeCaches:
     def __init__(self) -> None:
         self.devices = dict(DEVICES)
         self.known: set[str] = set()
-        self.users = {1: User(1, "admin", 0, 0), 2: User(2, "client", 1, 0, frozenset({1}))}
+        self.users = {
+            1: User(1, "admin", 0, 0),
+            2: User(2, "client", 1, 0, frozenset({1})),
+            3: User(3, "other", 1, 0, frozenset({2}), frozenset({2}), False),
+        }
         self.asked: list[tuple[str, bool]] = []
         self.slow: asyncio.Event | None = None
 

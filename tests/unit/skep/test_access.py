@@ -106,6 +106,18 @@ def test_plugin_has_what_its_owner_has() -> None:
         access.narrowed(made, CLIENT, Wanted([16], ["1"], None, LATER))
 
 
+def test_who_commands_whom() -> None:
+    other = User(4, "other", 0, 0)
+    full, clients = principal(ADMIN), principal(ADMIN, actions=[int(Action.MANAGE_USER)])
+    assert [full.covers(user) for user in (ADMIN, other, CLIENT, OPEN)] == [True] * 4
+    assert [clients.covers(user) for user in (ADMIN, other, CLIENT, OPEN)] == [False, False, True, True]
+    of_networks, of_types = principal(ADMIN, networks=["1", "2"]), principal(ADMIN, device_types=["5", "6"])
+    assert [of_networks.covers(user) for user in (other, CLIENT, OPEN)] == [False, True, True]
+    assert [of_types.covers(user) for user in (other, CLIENT, OPEN)] == [False, True, False]
+    assert not principal(ADMIN, networks=["1"]).covers(CLIENT)
+    assert not principal(CLIENT).is_unlimited
+
+
 # -- token/create ---------------------------------------------------------------------------------------------------
 
 
