@@ -20,6 +20,7 @@ from skep.bus.errors import BusError, Closed, Failed, Refused, TimedOut
 from skep.bus.events import Assigned, Event, Gap, Records, Revoked
 from skep.bus.options import Options
 from skep.bus.serving import Serving
+from skep.bus.sources import Sources
 from skep.bus.subscription import Subscription
 from skep.wire.proxy import Code, Delivered, Source, Start
 
@@ -40,6 +41,7 @@ __all__ = [
     "Revoked",
     "Serving",
     "Source",
+    "Sources",
     "Start",
     "Subscription",
     "TimedOut",

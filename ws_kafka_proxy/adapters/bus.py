@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from skep import bus
 from skep.wire.proxy import Assigned, Code, Delivered, Failure, Gap, Record, Revoked, Start
 from ws_kafka_proxy.core.engine import Chunk, Fenced, Reader, ReaderEvent, TopicDeleted
-from ws_kafka_proxy.core.sources import Sources
 
 WINDOW = (1_000, 1 << 20)
 """Records and bytes that may wait here for one subscription."""
@@ -71,7 +70,7 @@ class BusReader:
         self._client = client
         self._subscription = subscription
         self._waiting: deque[bus.Event] = deque()
-        self._sources: dict[int, Sources] = {}
+        self._sources: dict[int, bus.Sources] = {}
 
     async def read(self, records: int, size: int) -> list[ReaderEvent]:
         """At least one record; `size` is bounded by WINDOW."""
@@ -99,7 +98,7 @@ class BusReader:
             event = self._waiting.popleft()
             match event:
                 case bus.Assigned(partition, offset, end, incarnation, state):
-                    self._sources[partition] = Sources(state)
+                    self._sources[partition] = bus.Sources(state)
                     events.append(Assigned(0, partition, offset, end, incarnation, state))
                 case bus.Revoked(partitions):
                     for partition in partitions:
@@ -118,7 +117,7 @@ class BusReader:
         return events
 
     def _fresh(self, partition: int, records: list[Delivered]) -> list[Delivered]:
-        sources = self._sources.setdefault(partition, Sources())
+        sources = self._sources.setdefault(partition, bus.Sources())
         return [r for r in records if sources.fresh(r.offset, r.source)]
 
 

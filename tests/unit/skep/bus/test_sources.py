@@ -1,5 +1,5 @@
+from skep.bus.sources import MAX_KNOWN, Sources
 from skep.wire.proxy import Source
-from ws_kafka_proxy.core.sources import MAX_KNOWN, Sources
 
 
 def of(offset: int, partition: int = 0, incarnation: str = "log") -> Source:

@@ -1,0 +1,1 @@
+"""The broker's side: connections of paho-mqtt on asyncio."""
