@@ -116,10 +116,10 @@ class Principal(Struct, frozen=True):
         return self.covers_networks(user) and self.covers_device_types(user)
 
     def covers_networks(self, user: User) -> bool:
-        return _includes(self.networks, _user_networks(user))
+        return _includes(self.networks, networks_of(user))
 
     def covers_device_types(self, user: User) -> bool:
-        return _includes(self.device_types, _user_device_types(user))
+        return _includes(self.device_types, device_types_of(user))
 
     def can(self, action: int) -> bool:
         return action in self.actions
@@ -153,8 +153,8 @@ def principal(claims: Claims, user: User | None, now_ms: int, compat: bool = Fal
     return Principal(
         user=user,
         actions=_actions(claims.actions, compat),
-        networks=_user_networks(user) if is_plugin else _networks(claims.networks, user),
-        device_types=_user_device_types(user) if is_plugin else _device_types(claims.device_types, user),
+        networks=networks_of(user) if is_plugin else _networks(claims.networks, user),
+        device_types=device_types_of(user) if is_plugin else _device_types(claims.device_types, user),
         expires=claims.expires,
         claims=claims,
         topic=claims.topic,
@@ -210,21 +210,23 @@ def _actions(actions: list[int] | None, compat: bool) -> frozenset[int]:
     return frozenset(actions) & ALL_ACTIONS
 
 
-def _user_networks(user: User) -> frozenset[int] | None:
+def networks_of(user: User) -> frozenset[int] | None:
+    """Ids, or None for all."""
     return None if user.role == ADMIN else user.networks
 
 
-def _user_device_types(user: User) -> frozenset[int] | None:
+def device_types_of(user: User) -> frozenset[int] | None:
+    """Ids, or None for all."""
     return None if user.role == ADMIN or user.all_device_types else user.device_types
 
 
 def _networks(ids: list[str] | None, user: User) -> frozenset[int] | None:
-    return frozenset() if ids is None else _both(ids, _user_networks(user))
+    return frozenset() if ids is None else _both(ids, networks_of(user))
 
 
 def _device_types(ids: list[str] | None, user: User) -> frozenset[int] | None:
     if ids is not None:
-        return _both(ids, _user_device_types(user))
+        return _both(ids, device_types_of(user))
     # Tokens of clients that know no device types have none; the reference gives them all, if the user has all.
     return None if user.all_device_types else frozenset()
 
