@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from frontend.core.messages import CommandChanges, NewCommand, NewNotification
 from skep import errors
 from skep.web.json import NULL, json_object
+from skep.web.types import TIME, Integer
 from skep.wire import timestamps
+from skep.wire.fields import JsonObject, MessageName, Text
 
-Time = str | int | float
-Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Time = Annotated[str | int | float, Meta(extra_json_schema=TIME)]
+"""As the client wrote it."""
 SPECIAL = frozenset({"$device-add", "$device-update"})
 """Notifications only the platform makes."""
 
 
 class NotificationBody(Struct):
-    notification: str | None = None
+    required: ClassVar = ("notification",)
+
+    notification: MessageName | None = None
     timestamp: Time | None = None
-    parameters: Raw = NULL
+    parameters: JsonObject = NULL
 
     def read(self) -> NewNotification:
         """Raises BadRequest, Forbidden."""
@@ -32,12 +36,14 @@ class NotificationBody(Struct):
 
 
 class CommandBody(Struct):
-    command: str | None = None
+    required: ClassVar = ("command",)
+
+    command: MessageName | None = None
     timestamp: Time | None = None
-    parameters: Raw = NULL
+    parameters: JsonObject = NULL
     lifetime: Integer | None = None
-    status: str | None = None
-    result: Raw = NULL
+    status: Text | None = None
+    result: JsonObject = NULL
 
     def read(self) -> NewCommand:
         """Raises BadRequest."""
@@ -50,8 +56,8 @@ class CommandBody(Struct):
 class CommandUpdateBody(Struct):
     """What is absent keeps its value, null clears it."""
 
-    status: str | UnsetType | None = UNSET
-    result: Raw | UnsetType = UNSET
+    status: Text | UnsetType | None = UNSET
+    result: JsonObject | UnsetType = UNSET
 
     def read(self) -> CommandChanges:
         """Raises BadRequest."""

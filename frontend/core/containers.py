@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from frontend.core.devices import descending
 from frontend.core.rights import Rights
 from skep.access import Principal
 from skep.metadata.rows import ContainerChanges, Device, DeviceType, Network
-from skep.web.json import NULL
+from skep.wire.fields import Description, Name
 
 if TYPE_CHECKING:
     from skep.metadata.containers import Containers as Repository
@@ -21,10 +21,16 @@ C = TypeVar("C", Network, DeviceType)
 
 
 class ContainerBody(Struct):
-    id: Raw = NULL
-    """Read to be refused where one is inserted over WebSocket; the platform gives ids."""
-    name: str | None = None
-    description: str | None = None
+    """What is absent or null stays."""
+
+    name: Name | None = None
+    description: Description | None = None
+
+
+class NewContainer(ContainerBody):
+    """Body of POST."""
+
+    required: ClassVar = ("name",)
 
 
 class Containers(Generic[C]):
@@ -67,12 +73,12 @@ class Containers(Generic[C]):
             raise self._repository.missing(id)
         return found, await self._inside(caller, id)
 
-    async def insert(self, body: ContainerBody) -> C:
+    async def insert(self, body: NewContainer) -> C:
         """Raises BadRequest; Forbidden where the name is taken."""
         return await self._repository.insert(body.name or "", body.description)
 
     async def update(self, caller: Principal, id: int, body: ContainerBody) -> None:
-        """What is absent or null stays. Raises NotFound, Forbidden, BadRequest."""
+        """Raises NotFound, Forbidden, BadRequest."""
         await self._seen(caller, id)
         await self._repository.update(id, ContainerChanges(body.name, body.description))
 

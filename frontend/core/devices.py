@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from frontend.core.messages import Acknowledged
 from frontend.core.rights import Rights
@@ -13,6 +13,8 @@ from skep import errors
 from skep.access import Principal
 from skep.metadata.rows import Device, DeviceChanges
 from skep.web.json import json_object
+from skep.web.types import Integer
+from skep.wire.fields import DeviceName, JsonObject
 from skep.wire.messages import NOTIFICATION
 
 
@@ -34,10 +36,10 @@ class Handled(Protocol):
 class DeviceBody(Struct, rename="camel"):
     """Body of PUT /device/{id} and `device` of device/save. An absent `data` keeps what is stored, null clears it."""
 
-    name: str | None = None
-    data: Raw | UnsetType = UNSET
-    network_id: int | None = None
-    device_type_id: int | None = None
+    name: DeviceName | None = None
+    data: JsonObject | UnsetType = UNSET
+    network_id: Integer | None = None
+    device_type_id: Integer | None = None
     is_blocked: bool | None = None
 
     def changes(self) -> DeviceChanges:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from frontend.core.devices import descending
 from frontend.core.rights import Rights
@@ -21,30 +21,37 @@ from skep import access, errors
 from skep.access import ADMIN, Principal
 from skep.metadata import passwords
 from skep.metadata.rows import ACTIVE, DeviceType, Network, NewUser, User, UserChanges
-from skep.metadata.users import ADMIN_ONLY, BAD_ROLE, check_allowed, check_login, missing, no_device_type, no_member
+from skep.metadata.users import ADMIN_ONLY, check_allowed, check_login, missing, no_device_type, no_member
 from skep.web.json import json_object
+from skep.wire.fields import BAD_ROLE, JsonObject, Login, NewPassword, Password, Role, Status
 
 if TYPE_CHECKING:
     from skep.metadata.users import Users as Repository
 
-Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-
 
 class UserBody(Struct, rename="camel"):
-    """Body of POST and PUT. In a change what is absent or null stays; a null `data` clears, an empty password and
+    """Body of PUT. What is absent or null stays; a null `data` clears, an empty password and
     `allDeviceTypesAvailable` are ignored."""
 
-    login: str | None = None
-    password: str | None = None
-    role: Integer | None = None
-    status: Integer | None = None
-    data: Raw | UnsetType = UNSET
+    login: Login | None = None
+    password: NewPassword | None = None
+    role: Role | None = None
+    status: Status | None = None
+    data: JsonObject | UnsetType = UNSET
     intro_reviewed: bool | None = None
     all_device_types_available: bool | None = None
 
     def read_data(self) -> bytes | UnsetType | None:
         """Raises BadRequest where it is no object."""
         return UNSET if isinstance(self.data, UnsetType) else json_object(self.data)
+
+
+class NewUserBody(UserBody, rename="camel"):
+    """Body of POST."""
+
+    required: ClassVar = ("login", "password", "role")
+
+    password: Password | None = None
 
 
 class Users:
@@ -84,7 +91,7 @@ class Users:
             raise missing(id)
         return found, [n for n in await self._repository.networks(id) if caller.sees_network(n.id)]
 
-    async def insert(self, caller: Principal, body: UserBody) -> User:
+    async def insert(self, caller: Principal, body: NewUserBody) -> User:
         """Raises BadRequest; Forbidden where the login is taken or the user would have more than a client has."""
         all_types = body.all_device_types_available is not False
         if (body.role == ADMIN and not caller.is_unlimited) or (all_types and caller.device_types is not None):

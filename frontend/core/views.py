@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from skep.metadata.rows import Configuration, Device, DeviceType, Network, User
 from skep.wire import timestamps
+from skep.wire.fields import JsonObject, Timestamp
 from skep.wire.views import raw
 
 
@@ -24,7 +25,7 @@ class ContainerView(Struct):
 class DeviceInside(Struct, rename="camel"):
     id: str
     name: str
-    data: Raw
+    data: JsonObject
     is_blocked: bool
 
 
@@ -37,8 +38,8 @@ class UserView(Struct, rename="camel"):
     login: str
     role: int
     status: int
-    last_login: str | None
-    data: Raw
+    last_login: Timestamp | None
+    data: JsonObject
     intro_reviewed: bool
     all_device_types_available: bool
 
@@ -49,8 +50,8 @@ class UserFull(UserView, rename="camel"):
 
 class UserCreated(Struct, rename="camel"):
     id: int
-    last_login: str | None
-    data: Raw
+    last_login: Timestamp | None
+    data: JsonObject
     intro_reviewed: bool
     all_device_types_available: bool
 

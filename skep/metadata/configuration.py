@@ -6,6 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skep import errors
+from skep.wire.fields import ConfigurationName, ConfigurationValue, check
 
 from .database import Database, Transaction
 from .rows import Configuration
@@ -25,9 +26,8 @@ class Configurations:
 
     async def put(self, name: str, value: str) -> Configuration:
         """Create or replace; each replacement raises `entity_version`. name 1-32, value 1-128 characters."""
-        if not 1 <= len(name) <= 32 or not 1 <= len(value) <= 128:
-            raise errors.BadRequest
-        return await self._database.write(_put, name, value)
+        named, set_to = check(ConfigurationName, name), check(ConfigurationValue, value)
+        return await self._database.write(_put, named, set_to)
 
     async def delete(self, name: str) -> None:
         """Raises NotFound."""

@@ -9,6 +9,7 @@ from sqlalchemy import Column, ColumnElement, Select, Table, delete, func, inser
 
 from skep import errors
 from skep.access import Principal
+from skep.wire.fields import Description, Name, check
 
 from .database import Database, Transaction
 from .lists import fits, like, page, within
@@ -87,7 +88,7 @@ class Containers(Generic[C]):
         return await self._database.write(self._insert, name, description)
 
     async def _insert(self, t: Transaction, name: str, description: str | None) -> C:
-        columns = {"name": _name(name), "description": _description(description)}
+        columns = {"name": check(Name, name), "description": _description(description)}
         row = await t.first(insert(self.table).values(columns).returning(self.table))
         assert row is not None
         t.changed(self.entity, row.id)
@@ -100,7 +101,7 @@ class Containers(Generic[C]):
     async def _update(self, t: Transaction, id: int, changes: ContainerChanges) -> C:
         columns = values(changes, frozenset())  # absent and null both keep, the description too
         if "name" in columns:
-            _name(str(columns["name"]))
+            check(Name, str(columns["name"]))
         if "description" in columns:
             _description(str(columns["description"]))
         query: Any = select(self.table).where(self.table.c.id == id)
@@ -148,13 +149,5 @@ def _seen(scope: Principal) -> ColumnElement[bool]:
     return within(devices.c.network_id, scope.networks) & within(devices.c.device_type_id, scope.device_types)
 
 
-def _name(name: str) -> str:
-    if not 1 <= len(name) <= 128:
-        raise errors.BadRequest("Field cannot be empty. The length of name should be from 1 to 128 symbols.")
-    return name
-
-
 def _description(description: str | None) -> str | None:
-    if description is not None and len(description) > 128:
-        raise errors.BadRequest("The length of description should not be more than 128 symbols.")
-    return description
+    return None if description is None else check(Description, description)

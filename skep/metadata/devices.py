@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skep import errors
 from skep.access import Principal
+from skep.wire.fields import DeviceName, check
 
 from . import failures, outbox
 from .database import Database, Transaction
@@ -29,7 +30,6 @@ NO_DEVICE = "No access to device"
 BAD_ID = "Device Id can only contain letters, digits and dashes."
 LONG_ID = "Device Id can not be longer than 48 characters."
 NO_NAME = "name field cannot be null."
-BAD_NAME = "name field should be from 1 to 128 symbols."
 
 CONTAINER_LIMIT = 10_000
 """Most devices in the view of one network or device type."""
@@ -211,7 +211,7 @@ def _new(id: str, changes: DeviceChanges, network_id: int, device_type_id: int) 
         raise errors.BadRequest(NO_NAME)
     return Device(
         id=id,
-        name=_name(name),
+        name=check(DeviceName, name),
         data=given(changes.data),
         network_id=network_id,
         device_type_id=device_type_id,
@@ -227,18 +227,12 @@ def _changed(old: Device, principal: Principal, changes: DeviceChanges) -> Devic
     device_type_id, is_blocked = given(changes.device_type_id), given(changes.is_blocked)
     return Device(
         id=old.id,
-        name=old.name if name is None else _name(name),
+        name=old.name if name is None else check(DeviceName, name),
         data=old.data if changes.data is UNSET else given(changes.data),
         network_id=old.network_id if network_id is None else network_id,
         device_type_id=old.device_type_id if device_type_id is None else device_type_id,
         is_blocked=old.is_blocked if is_blocked is None else is_blocked,
     )
-
-
-def _name(name: str) -> str:
-    if not 1 <= len(name) <= 128:
-        raise errors.BadRequest(BAD_NAME)
-    return name
 
 
 def _columns(device: Device) -> dict[str, object]:

@@ -12,11 +12,11 @@ from typing import ParamSpec, TypeVar
 import argon2
 
 from skep import errors
+from skep.wire import fields
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-BAD_PASSWORD = "Password can contain only from 6 to 128 symbols!"  # noqa: S105 - a text
 HASHER = argon2.PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 MAX_WAITING = 256
 WAIT_SECONDS = 4.0
@@ -24,8 +24,7 @@ WAIT_SECONDS = 4.0
 
 def check(password: str) -> None:
     """Raises BadRequest."""
-    if not 6 <= len(password) <= 128:
-        raise errors.BadRequest(BAD_PASSWORD)
+    fields.check(fields.Password, password)
 
 
 def hashed(password: str) -> str:

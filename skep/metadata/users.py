@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skep import access, errors
 from skep.access import Principal
+from skep.wire.fields import BAD_LOGIN, BAD_LOGIN_SYMBOLS, BAD_ROLE
 
 from . import configuration
 from .database import Database, Transaction
@@ -19,14 +20,12 @@ from .lists import fits, like, page, within
 from .rows import ADMIN, CLIENT, LOCKED_OUT, DeviceType, Network, NewUser, User, UserChanges, given, values
 from .tables import device_types, networks, user_device_type, user_network, users
 
-BAD_LOGIN = "Field cannot be empty. The length of login should be from 3 to 128 symbols."
-BAD_LOGIN_SYMBOLS = "Login can only contain letters, digits and the symbols @ . _ -"
-BAD_ROLE = "User role is invalid or empty"
 ADMIN_ONLY = "Admin permissions required for this action"
 NOT_ONESELF = "You can not delete a user or access key that you use to authenticate this request"
 ALL_TYPES = "Cannot assign device type to user with all device types allowed"
 
-_LOGIN = re.compile(r"[\w@.-]+")
+_LOGIN = re.compile("[a-zA-Z0-9_@.-]+")
+_TRIMMED = " \t\r\n"
 _COLUMNS = [users.c[name] for name in User.__struct_fields__]
 _SORT = {"id": users.c.id, "login": users.c.login}
 
@@ -62,8 +61,7 @@ class Users:
 
     async def rights_of(self, ids: builtins.list[int]) -> dict[int, access.User]:
         """What each user may see as of now; those that exist, by id."""
-        rows = await self._database.read(Transaction.all, _rights([i for i in ids if fits(i)]))
-        return {row.id: _user(row) for row in rows}
+        return await self._database.read(rights_within, ids)
 
     async def list(
         self,
@@ -173,9 +171,14 @@ class Users:
         await self._database.write(_all_types, id, on)
 
 
+async def rights_within(t: Transaction, ids: list[int]) -> dict[int, access.User]:
+    """`Users.rights_of`, as the transaction sees them."""
+    return {row.id: _user(row) for row in await t.all(_rights([i for i in ids if fits(i)]))}
+
+
 def check_login(login: str) -> str:
     """The login as stored: trimmed. Raises BadRequest."""
-    login = login.strip()
+    login = login.strip(_TRIMMED)
     if not 3 <= len(login) <= 128:
         raise errors.BadRequest(BAD_LOGIN)
     if _LOGIN.fullmatch(login) is None:

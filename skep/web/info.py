@@ -10,11 +10,12 @@ from skep import API_VERSION
 from skep.web.context import Context
 from skep.web.routes import Route, route
 from skep.wire import timestamps
+from skep.wire.fields import Timestamp
 
 
 class Info(Struct, rename="camel"):
     api_version: str
-    server_timestamp: str
+    server_timestamp: Timestamp
     web_socket_server_url: str
 
 

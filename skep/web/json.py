@@ -7,14 +7,14 @@ expected and the other way round; unknown fields ignored. WebSocket handlers dec
 from __future__ import annotations
 
 import re
-import types
 import typing
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from skep.errors import BadRequest, MalformedJson
+from skep.web.types import MAX_INT, members
 
 MAX_DEPTH = 64
 NULL = Raw(b"null")
@@ -26,7 +26,7 @@ _LONG = re.compile(rb"(?<![0-9.])[0-9]{20}")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _REST = bytes(set(range(256)) - set(b"[]{}"))
 _SCALARS = b"-0123456789tf"
-_MAX_INT = 2**63
+_BOOLEANS = (b"true", b"false")
 
 encode = msgspec.json.Encoder().encode
 """Any value of msgspec's types to JSON bytes. `Raw` parts go out as they are."""
@@ -61,7 +61,7 @@ class Decoder(Generic[T]):
 
     def __init__(self, kind: type[T]) -> None:
         self.kind = kind
-        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=False, dec_hook=_hook)
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=False, dec_hook=hook)
 
     def decode(self, data: bytes) -> T:
         """Raises `MalformedJson`: not JSON, too deep, or a value that can't be what its field must be."""
@@ -88,7 +88,8 @@ def json_object(raw: Raw | bytes) -> bytes | None:
     return text
 
 
-def _hook(kind: type, value: Any) -> Any:
+def hook(kind: type, value: Any) -> Any:
+    """For msgspec's decoders: classes with a `parse(value)`."""
     parse = getattr(kind, "parse", None)
     if parse is None:
         raise NotImplementedError(f"no conversion to {kind}")
@@ -110,8 +111,8 @@ _LIST: msgspec.json.Decoder[list[Raw]] = msgspec.json.Decoder(list[Raw])
 def _texts(raw: Raw, kind: Any) -> Any:
     """`raw` with numbers and booleans quoted where `kind` wants text. Of a union the first fitting member counts."""
     data = bytes(raw)
-    for member in _members(kind):
-        if member is str and data[:1] in _SCALARS and data:
+    for member, meta in members(kind):
+        if member is str and data[:1] in _SCALARS and data and _is_text(data, meta):
             return Raw(b'"' + data + b'"')
         if typing.get_origin(member) is list and data.startswith(b"["):
             (item,) = typing.get_args(member)
@@ -125,15 +126,16 @@ def _texts(raw: Raw, kind: Any) -> Any:
     return raw
 
 
-def _members(kind: Any) -> tuple[Any, ...]:
-    if typing.get_origin(kind) is typing.Annotated:
-        kind = typing.get_args(kind)[0]
-    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+def _is_text(scalar: bytes, meta: Meta) -> bool:
+    """Whether a number or boolean counts as its text: one of 64 bits, or digits where only digits would do."""
+    if meta.extra and meta.extra.get("least") is not None:
+        return scalar.isdigit()
+    return scalar in _BOOLEANS or -MAX_INT <= float(scalar) <= MAX_INT
 
 
 def _check_integers(value: Any) -> None:
     if type(value) is int:
-        if not -_MAX_INT <= value < _MAX_INT:
+        if not -MAX_INT - 1 <= value <= MAX_INT:
             raise MalformedJson
     elif isinstance(value, Struct):
         for name in value.__struct_fields__:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import types
+import functools
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from skep.errors import BadRequest, NotFound
+from skep.web.types import MAX_INT, members
 
 _MAX_FIELDS = 200
-_MAX_INT = 2**63
 
 
 class Decoder:
     """Decodes query strings into the struct type `kind`: str, int, bool, list of these (comma list), or a class with
-    a `parse(text)` that raises `SkepError`, each also optional. Bounds as msgspec's `Meta`."""
+    a `parse(text)` that raises ValueError, each also optional. Bounds as msgspec's `Meta`."""
 
     def __init__(self, kind: type[Struct]) -> None:
         self.kind = kind
@@ -48,7 +48,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _converter(kind: Any) -> Callable[[str], Any]:
-    kind = _plain(kind)
+    kind = plain(kind)
     if typing.get_origin(kind) is list:
         item = _converter(typing.get_args(kind)[0])
         return lambda text: [item(part.strip()) for part in text.split(",") if part.strip()]
@@ -58,20 +58,22 @@ def _converter(kind: Any) -> Callable[[str], Any]:
         return _integer
     if kind is bool:
         return lambda text: text.lower() == "true"
-    if parse := getattr(kind, "parse", None):
-        return typing.cast("Callable[[str], Any]", parse)
+    if hasattr(kind, "parse"):
+        return functools.partial(_parsed, kind)
     raise TypeError(f"{kind} can't be a query parameter")
 
 
-def _plain(kind: Any) -> Any:
+def plain(kind: Any) -> Any:
     """The type without None and without `Annotated`."""
-    while True:
-        if typing.get_origin(kind) is typing.Annotated:
-            kind = typing.get_args(kind)[0]
-        elif typing.get_origin(kind) in (typing.Union, types.UnionType):
-            (kind,) = (member for member in typing.get_args(kind) if member is not type(None))
-        else:
-            return kind
+    (only,) = (member for member, _ in members(kind) if member is not type(None))
+    return only
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    try:
+        return kind.parse(text)
+    except ValueError:
+        raise BadRequest(getattr(kind, "refusal", None)) from None
 
 
 def _text(text: str) -> str:
@@ -82,6 +84,6 @@ def _text(text: str) -> str:
 
 def _integer(text: str) -> int:
     digits = text[1:] if text[:1] in ("-", "+") else text
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or not -_MAX_INT <= int(text) < _MAX_INT:
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or not -MAX_INT - 1 <= int(text) <= MAX_INT:
         raise NotFound
     return int(text)

@@ -27,6 +27,24 @@ _RFC_1123 = re.compile(
     r"[A-Za-z]{3}, [0-9]{1,2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} (?:GMT|UTC|[+-][0-9]{4})", re.ASCII
 )
 
+_DAY = (
+    r"[1-8][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    r"|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+)
+_LEAP_DAY = r"(?:[1-8][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[1357][26])00)-02-29"
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_OFFSET = r"[+-](?:0[1-9]|1[0-7])"
+_WEEKDAYS, _MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+PATTERN = (
+    r"^(?:-?[0-9]{1,13}"
+    rf"|(?:{_DAY}|{_LEAP_DAY})"
+    rf"(?:[Tt ]{_TIME}(?::[0-5][0-9])?(?:[.,][0-9]{{1,30}})?(?:[Zz]|{_OFFSET}(?::?[0-5][0-9])?)?)?"
+    rf"|(?:{_WEEKDAYS}), (?:0?[1-9]|1[0-9]|2[0-8]) (?:{_MONTHS}) [1-8][0-9]{{3}} {_TIME}:[0-5][0-9]"
+    rf" (?:GMT|UTC|{_OFFSET}[0-5][0-9]))$"
+)
+"""For OpenAPI: texts that `parse` reads, all that anybody would send. Also read are the years up to 999 and from 9000,
+the last days of a month in an RFC 1123 date, and numbers of more digits, as far as there are such days."""
+
 
 def parse(value: str | int | float) -> int:
     """Milliseconds since the epoch. ValueError where it is no time, or one that can't be written."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from msgspec import Raw, Struct
 
 from skep.wire import timestamps
+from skep.wire.fields import JsonObject, Timestamp
 from skep.wire.messages import Command, Item, Notification, Stored
 
 NULL = Raw(b"null")
@@ -22,41 +23,41 @@ class NotificationView(Struct, rename="camel"):
     device_id: str
     network_id: int
     device_type_id: int
-    timestamp: str
-    parameters: Raw
+    timestamp: Timestamp
+    parameters: JsonObject
 
 
 class NotificationCreated(Struct):
     id: int
-    timestamp: str
+    timestamp: Timestamp
 
 
 class CommandView(Struct, rename="camel"):
     id: int
     command: str
-    timestamp: str
-    last_updated: str
+    timestamp: Timestamp
+    last_updated: Timestamp
     user_id: int | None
     device_id: str
     network_id: int
     device_type_id: int
-    parameters: Raw
+    parameters: JsonObject
     lifetime: int | None
     status: str | None
-    result: Raw
+    result: JsonObject
 
 
 class CommandCreated(Struct, rename="camel"):
     id: int
-    timestamp: str
-    last_updated: str
+    timestamp: Timestamp
+    last_updated: Timestamp
     user_id: int | None
 
 
 class DeviceView(Struct, rename="camel"):
     id: str
     name: str
-    data: Raw
+    data: JsonObject
     network_id: int
     device_type_id: int
     is_blocked: bool
@@ -79,7 +80,7 @@ class Info(Struct, rename="camel"):
     """GET /info."""
 
     api_version: str
-    server_timestamp: str
+    server_timestamp: Timestamp
     web_socket_server_url: str
 
 
@@ -87,12 +88,12 @@ class ServerInfo(Struct, rename="camel"):
     """WebSocket `server/info`."""
 
     api_version: str
-    server_timestamp: str
+    server_timestamp: Timestamp
     rest_server_url: str
 
 
 class CacheInfo(Struct, rename="camel"):
-    server_timestamp: str
+    server_timestamp: Timestamp
     cache_stats: str
 
 

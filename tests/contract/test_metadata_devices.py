@@ -13,7 +13,7 @@ from msgspec import UNSET
 from skep import errors
 from skep.metadata import devices as rules
 from skep.metadata.rows import DeviceChanges
-from skep.wire import proxy
+from skep.wire import fields, proxy
 from tests.contract import metadata_support as support
 from tests.contract.metadata_support import admin, client, container, opened, principal, unique
 
@@ -56,8 +56,8 @@ CASES = [
     ("x" * 49, "nobody", {"name": "n"}, errors.Forbidden, rules.NO_NETWORK),
     ("new", "member", {}, errors.BadRequest, rules.NO_NAME),
     ("new", "member", {"name": None}, errors.BadRequest, rules.NO_NAME),
-    ("new", "member", {"name": ""}, errors.BadRequest, rules.BAD_NAME),
-    ("new", "member", {"name": "n" * 129}, errors.BadRequest, rules.BAD_NAME),
+    ("new", "member", {"name": ""}, errors.BadRequest, fields.BAD_DEVICE_NAME),
+    ("new", "member", {"name": "n" * 129}, errors.BadRequest, fields.BAD_DEVICE_NAME),
     ("new", "member", {"name": "a\0b"}, errors.BadRequest, BAD),
     ("new", "member", {"name": "\ud800"}, errors.BadRequest, BAD),
     ("new", "member", {"name": "n", "data": b'"' + b"x" * proxy.MAX_BODY + b'"'}, errors.TooLarge, None),

@@ -7,6 +7,7 @@ import pytest
 from skep import errors
 from skep.metadata import users as rules
 from skep.metadata.rows import ACTIVE, ADMIN, CLIENT, DISABLED, LOCKED_OUT, NewUser, UserChanges
+from skep.wire import fields
 from tests.contract.metadata_support import admin, client, container, device, opened, unique
 
 MISSING = 10**15
@@ -44,11 +45,11 @@ async def test_inserting_and_reading(metadata):
 @pytest.mark.parametrize(
     ("fields", "error", "text"),
     [
-        ({"login": "ab"}, errors.BadRequest, rules.BAD_LOGIN),
-        ({"login": " ab "}, errors.BadRequest, rules.BAD_LOGIN),
-        ({"login": "x" * 129}, errors.BadRequest, rules.BAD_LOGIN),
-        ({"login": "a b c"}, errors.BadRequest, rules.BAD_LOGIN_SYMBOLS),
-        ({"role": 2}, errors.BadRequest, rules.BAD_ROLE),
+        ({"login": "ab"}, errors.BadRequest, fields.BAD_LOGIN),
+        ({"login": " ab "}, errors.BadRequest, fields.BAD_LOGIN),
+        ({"login": "x" * 129}, errors.BadRequest, fields.BAD_LOGIN),
+        ({"login": "a b c"}, errors.BadRequest, fields.BAD_LOGIN_SYMBOLS),
+        ({"role": 2}, errors.BadRequest, fields.BAD_ROLE),
         ({"status": 3}, errors.BadRequest, None),
         ({"login": "taken"}, errors.Forbidden, "User with such login already exists. Please, select another one"),
     ],

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
 from frontend.core import views
 from skep import errors, web
 from skep.access import Action
+from skep.wire.fields import ConfigurationValue
 
 MANAGE = Action.MANAGE_CONFIGURATION
 
 
 class ValueBody(Struct):
-    value: str | None = None
+    required: ClassVar = ("value",)
+
+    value: ConfigurationValue | None = None
 
 
 @web.route("GET", "/configuration/{name}", action=MANAGE)

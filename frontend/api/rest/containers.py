@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from frontend.api.rest.inputs import Natural
 from frontend.core import views
-from frontend.core.containers import ContainerBody, Containers
+from frontend.core.containers import ContainerBody, Containers, NewContainer
 from skep import web
 from skep.access import Action
 from skep.wire.views import Count
@@ -49,8 +49,8 @@ def _routes(path: str, read: Action, manage: Action, of: Callable[[Any], Contain
         """One, with its devices."""
         return views.container_full(*await of(ctx.app).get(ctx.caller, id))
 
-    @web.route("POST", path, action=manage, body=ContainerBody, status=201)
-    async def post(ctx: web.Context, body: ContainerBody) -> views.Created:
+    @web.route("POST", path, action=manage, body=NewContainer, status=201)
+    async def post(ctx: web.Context, body: NewContainer) -> views.Created:
         """Insert one. Nobody is a member yet."""
         return views.Created((await of(ctx.app).insert(body)).id)
 

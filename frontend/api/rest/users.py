@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from frontend.api.rest.inputs import Natural
 from frontend.core import views
-from frontend.core.users import UserBody
+from frontend.core.users import NewUserBody, UserBody
 from skep import web
 from skep.access import Action
 from skep.wire.views import Count
@@ -61,8 +61,8 @@ async def get_user(ctx: web.Context, id: int) -> views.UserFull:
     return views.user_full(*await ctx.app.users.get(ctx.caller, id))
 
 
-@web.route("POST", "/user", action=MANAGE, body=UserBody, status=201)
-async def post_user(ctx: web.Context, body: UserBody) -> views.UserCreated:
+@web.route("POST", "/user", action=MANAGE, body=NewUserBody, status=201)
+async def post_user(ctx: web.Context, body: NewUserBody) -> views.UserCreated:
     """Insert a user, a member of no network."""
     return views.user_created(await ctx.app.users.insert(ctx.caller, body))
 

@@ -9,11 +9,12 @@ from msgspec import Meta
 
 from frontend.core import messages, queries
 from frontend.core.actions import subscribing
-from frontend.core.actions.table import Integer, Later, Outcome, Request, Then, Time, action, given_device, time
-from frontend.core.bodies import CommandBody, CommandUpdateBody
+from frontend.core.actions.table import Later, Outcome, Request, Then, action, given_device, time
+from frontend.core.bodies import CommandBody, CommandUpdateBody, Time
 from skep import errors
 from skep.access import Action
 from skep.metadata.rows import Device
+from skep.web.types import Integer
 from skep.wire import views
 from skep.wire.messages import COMMAND, UPDATE
 

@@ -8,6 +8,7 @@ from frontend.core import views
 from frontend.core.actions.table import Request, action
 from skep import errors
 from skep.access import Action
+from skep.wire.fields import ConfigurationValue
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
@@ -27,7 +28,7 @@ async def get(session: Session, request: Get) -> dict[str, Any]:
 
 class Put(Request, tag="configuration/put"):
     name: str | None = None
-    value: str | None = None
+    value: ConfigurationValue | None = None
 
 
 @action(Put, MANAGE, ordered=True)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Raw
 
 from frontend.core import views
-from frontend.core.actions.table import Natural, Request, action, given_id
-from frontend.core.containers import ContainerBody, Containers
+from frontend.core.actions.table import Request, action, given_id
+from frontend.core.containers import ContainerBody, Containers, NewContainer
 from skep import errors
 from skep.access import Action
 from skep.web.json import NULL
+from skep.web.types import Natural
 
 if TYPE_CHECKING:
     from frontend.core.services import Services
     from frontend.core.session import Session
+
+B = TypeVar("B", "_Inserted", ContainerBody)
+
+
+class _Inserted(NewContainer):
+    id: Raw = NULL
+    """Read to be refused: the platform gives ids."""
 
 
 def _declare(
@@ -31,7 +41,7 @@ def _declare(
     def target(request: Request) -> int:
         return given_id(id_of(request), noun)
 
-    def given(body: ContainerBody | None) -> ContainerBody:
+    def given(body: B | None) -> B:
         if body is None:
             raise errors.BadRequest(f"{noun} is required")
         return body
@@ -67,7 +77,7 @@ def _declare(
         return {key: views.container_full(*await of(session.services).get(session.caller, target(request)))}
 
     class Insert(Request, tag=f"{prefix}/insert", rename={"body": key}):
-        body: ContainerBody | None = None
+        body: _Inserted | None = None
 
     @action(Insert, manage, ordered=True)
     async def insert(session: Session, request: Insert) -> dict[str, Any]:

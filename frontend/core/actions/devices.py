@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from frontend.core.actions.table import Natural, Request, action, given_device
+from frontend.core.actions.table import Request, action, given_device
 from frontend.core.devices import DeviceBody
 from skep import errors
 from skep.access import Action
+from skep.web.types import Natural
 from skep.wire import views
 
 if TYPE_CHECKING:

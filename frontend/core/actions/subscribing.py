@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from frontend.core import replay, scope
-from frontend.core.actions.table import Then, Time, time
+from frontend.core.actions.table import Then, time
+from frontend.core.bodies import Time
 from frontend.core.pushes import ACTIONS, Subscription
 from frontend.core.services import now
 from skep import errors

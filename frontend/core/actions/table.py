@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
+from frontend.core.bodies import Time
 from skep import errors
 from skep.access import Action
 from skep.web import json
+from skep.web.types import Integer
 from skep.wire import timestamps
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
-
-Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Time = str | int | float
-"""As the client wrote it; `time` reads it."""
 
 
 class Request(Struct, rename="camel", tag_field="action", kw_only=True):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.core import views
-from frontend.core.actions.table import Integer, Natural, Request, action, given_id
-from frontend.core.users import UserBody
+from frontend.core.actions.table import Request, action, given_id
+from frontend.core.users import NewUserBody, UserBody
 from skep import errors
 from skep.access import Action
+from skep.web.types import Integer, Natural
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
 
 MANAGE = Action.MANAGE_USER
+
+U = TypeVar("U", NewUserBody, UserBody)
 
 
 class UserRequest(Request):
@@ -78,7 +81,7 @@ async def get_current(session: Session, request: GetCurrent) -> dict[str, Any]:
 
 
 class Insert(Request, tag="user/insert"):
-    user: UserBody | None = None
+    user: NewUserBody | None = None
 
 
 @action(Insert, MANAGE, ordered=True)
@@ -114,7 +117,7 @@ async def delete(session: Session, request: Delete) -> None:
     await session.services.users.delete(session.caller, request.target)
 
 
-def _given(user: UserBody | None) -> UserBody:
+def _given(user: U | None) -> U:
     if user is None:
         raise errors.BadRequest("User is required")
     return user
