@@ -1,7 +1,8 @@
 """Devices: lists, and the rules of saving one (DeviceHive API, PUT /device/{id}).
 
-Stricter than DeviceHive: a network or device type given must also be within the caller's token, and an existing
-device is updated only by a caller who sees both its network and its type. An absent `data` keeps what is stored.
+Stricter than DeviceHive: a network or device type given must also be within the caller's token, one that is not there
+gets the same answer as a foreign one, and an existing device is updated only by a caller who sees both its network and
+its type. An absent `data` keeps what is stored.
 """
 
 from __future__ import annotations
@@ -178,13 +179,12 @@ async def _network(t: Transaction, principal: Principal, wanted: int | None) -> 
         if found is None:
             raise errors.Forbidden(NO_NETWORK)
         return found
+    if not principal.sees_network(wanted):  # it may be there or not: whoever does not see it is not told
+        raise errors.Forbidden(NO_NETWORK)
     locked = select(networks.c.id).where(networks.c.id == wanted).with_for_update(read=True, key_share=True)
     if not fits(wanted) or await t.first(locked) is None:
         raise errors.BadRequest
-    inside = principal.sees_network(wanted)
-    if inside and not principal.is_admin:
-        inside = await t.first(member.where(user_network.c.network_id == wanted)) is not None
-    if not inside:
+    if not principal.is_admin and await t.first(member.where(user_network.c.network_id == wanted)) is None:
         raise errors.Forbidden(NO_NETWORK)
     return wanted
 
@@ -196,10 +196,10 @@ async def _device_type(t: Transaction, principal: Principal, wanted: int | None)
         if found is None:
             raise errors.Forbidden(NO_DEVICE_TYPE)
         return found
-    if not fits(wanted) or await t.first(select(device_types.c.id).where(device_types.c.id == wanted)) is None:
-        raise errors.BadRequest
     if not principal.sees_device_type(wanted):
         raise errors.Forbidden(NO_DEVICE_TYPE)
+    if not fits(wanted) or await t.first(select(device_types.c.id).where(device_types.c.id == wanted)) is None:
+        raise errors.BadRequest
     return wanted
 
 
