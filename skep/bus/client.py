@@ -177,10 +177,12 @@ class Bus:
         records: int = 10_000,
         bytes: int = 16 << 20,
         timeout: float | None = None,
+        drain: bool = False,
     ) -> Subscription:
         """Subscribe; in effect when it returns (short-lived topics: on every proxy that is up).
 
-        records, bytes: what may wait here before the proxy stops delivering. Raises Refused, TimedOut."""
+        records, bytes: what may wait here before the proxy stops delivering. drain: a partition goes to another member
+        only when all that was delivered of it is acknowledged. Raises Refused, TimedOut."""
         subscription: Subscription
         if topics.is_short_lived(topic):
             subscription = stream = Stream(self, topic, records, bytes)
@@ -189,7 +191,7 @@ class Bus:
                 if link.up:
                     stream.attach(link)
         else:
-            subscription = durable = Durable(self, topic, group, start, records, bytes)
+            subscription = durable = Durable(self, topic, group, start, records, bytes, drain)
             self._durables.append(durable)
             self._attach_durable(durable)
         try:

@@ -74,9 +74,12 @@ class Held:
 
 
 class Durable(Subscription):
-    def __init__(self, host: Host, topic: str, group: str | None, start: Start, records: int, size: int) -> None:
+    def __init__(
+        self, host: Host, topic: str, group: str | None, start: Start, records: int, size: int, drain: bool = False
+    ) -> None:
         super().__init__(host, topic, records, size)
         self.group = group
+        self._drain = drain
         self._start = start
         self._window = Window(records, size)
         self._leg: Leg | None = None
@@ -98,6 +101,11 @@ class Durable(Subscription):
         if self.group is not None:
             self._dirty.add(partition)
             self._schedule()
+
+    async def settled(self) -> None:
+        self._flush()
+        if self._leg is not None:
+            await self._leg.pipe.flushed()
 
     async def owned(self, partitions: Iterable[int]) -> set[int]:
         """Waits through a reconnect, at most `owned_timeout`; partitions whose fate is unknown then are given up
@@ -153,7 +161,7 @@ class Durable(Subscription):
         start = self._start
         if self._held:
             start = Start("offsets", {p: held.next for p, held in self._held.items()})
-        pipe.send(proxy.Subscribe(leg.sid, leg.sid, self.topic, self.group, start, records, size))
+        pipe.send(proxy.Subscribe(leg.sid, leg.sid, self.topic, self.group, start, records, size, self._drain))
 
     def link_down(self, pipe: Pipe) -> None:
         if self._leg is not None and self._leg.pipe is pipe:

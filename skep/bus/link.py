@@ -87,6 +87,10 @@ class Link:
             self._empty.clear()
             self._wake.set()
 
+    async def flushed(self) -> None:
+        """Until what was given to `send` is the operating system's business, or the connection has ended."""
+        await self._empty.wait()
+
     def fresh(self, seconds: float) -> bool:
         """Whether the proxy is known to have been there, with this connection, within so many seconds."""
         return self.up and self._loop.time() - self._proven <= seconds

@@ -32,6 +32,8 @@ class Pipe(Protocol):
 
     def fresh(self, seconds: float) -> bool: ...
 
+    async def flushed(self) -> None: ...
+
     async def probe(self) -> None: ...
 
 
@@ -116,6 +118,10 @@ class Subscription:
 
         state: at most 1,024 bytes, given to the next owner with Assigned; raises ValueError above. Without effect
         for partitions that are not ours, broadcasts and short-lived topics."""
+
+    async def settled(self) -> None:
+        """Returns when the acknowledgements so far have left this process, or there is no connection: a proxy that
+        comes back gets them from us. So they outlive us, unless the proxy ends with us."""
 
     async def owned(self, partitions: Iterable[int]) -> set[int]:
         """Those that are still ours, as the proxy said within the last second; otherwise it is asked."""

@@ -110,6 +110,10 @@ class Subscribe(Struct, array_like=True, tag=2):
     With `group` the partitions are shared among the group's members and begin at the group's committed
     position; without it the subscriber gets every partition (broadcast). `records` and `bytes` are the first
     credit. Short-lived topics ignore `group` and `start`; several subscribers of a spread topic share it.
+
+    drain (groups): a partition that is to move goes to another member only when this one has acknowledged all that was
+    delivered of it, or is gone. For members that pass records on to somebody, who must not see another one take over
+    in the middle. Such a member may be away for longer before it counts as gone.
     """
 
     id: int
@@ -119,6 +123,7 @@ class Subscribe(Struct, array_like=True, tag=2):
     start: Start = Start()
     records: int = 10_000
     bytes: int = 16 << 20
+    drain: bool = False
 
 
 class Subscribed(Struct, array_like=True, tag=2):

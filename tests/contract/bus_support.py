@@ -56,6 +56,9 @@ class Reading:
         assert sorted(p or b"" for p in self.payloads) == sorted(payloads)
         return self
 
+    async def until_count(self, count: int) -> "Reading":
+        return await self.until(lambda: len(self.payloads) >= count)
+
     def assigned(self, partition: int) -> Assigned:
         return [e for e in self.events if isinstance(e, Assigned) and e.partition == partition][-1]
 

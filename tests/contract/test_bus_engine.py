@@ -58,9 +58,10 @@ async def join(engine: Engine, topic: str) -> AsyncIterator[Join]:
     """Readers of the topic, closed at the end; group "readers" where a member is named."""
     made: list[Reading] = []
 
-    async def join(member: str = "", start: Start | None = None, of: str = topic) -> Reading:
+    async def join(member: str = "", start: Start | None = None, of: str = topic, drain: bool = False) -> Reading:
         group = "readers" if member else None
-        made.append(Reading(await engine.reader(of, group, member or "anybody", start or Start("earliest"))))
+        begin = start or Start("earliest")
+        made.append(Reading(await engine.reader(of, group, member or "anybody", begin, drain)))
         return made[-1]
 
     yield join
@@ -354,6 +355,60 @@ async def test_a_member_that_comes_back_has_its_partitions_and_nobody_else_notic
     await again.has(*(b"%d" % p for p in sorted(held)))
     await first.has(*(b"%d" % p for p in sorted({0, 1, 2, 3} - held)))
     assert len(first.held) == 2
+
+
+async def test_a_draining_member_keeps_what_it_has_read_until_it_is_committed(
+    engine: Engine, topic: str, join: Join
+) -> None:
+    for partition in range(4):
+        await publish(engine, topic, *(b"%d" % n for n in range(5)), partition=partition)
+    first = await (await join("a", drain=True)).until_count(20)
+    second = await join("b", drain=True)
+    await publish(engine, topic, *(b"later" for _ in range(5)), partition=0)
+    for partition in range(4):
+        first.reader.commit(partition, 4, b"")
+    # Nothing is told to either for as long as a rebalance takes; what stays goes on.
+    with pytest.raises(TimeoutError):
+        await second.holds_count(1, timeout=1.5)
+    with pytest.raises(TimeoutError):
+        await first.holds_count(3, timeout=0.5)
+    for partition in range(4):
+        first.reader.commit(partition, first.records[partition][-1].offset + 1, b"mark")
+    await asyncio.gather(first.holds_count(2), second.holds_count(2))
+    assert first.held | second.held == {0, 1, 2, 3}
+    for partition in second.held:
+        assert second.assigned(partition).offset == first.records[partition][-1].offset + 1
+        assert second.assigned(partition).state == b"mark"
+    mine = min(second.held)
+    await publish(engine, topic, b"for the second", partition=mine)
+    await second.until(lambda: bool(second.records[mine]) and second.records[mine][-1].payload == b"for the second")
+
+
+async def test_a_draining_member_that_leaves_owes_nothing(engine: Engine, topic: str, join: Join) -> None:
+    await publish(engine, topic, b"1", b"2", partition=0)
+    first = await (await join("a", drain=True)).has(b"1", b"2")
+    first.reader.commit(0, 1, b"")
+    second = await join("b", drain=True)
+    await first.reader.close(leave=True)
+    await second.holds(0, 1, 2, 3)
+    await second.has(b"2")
+
+
+async def test_what_a_draining_member_was_given_before_it_came_back_counts(
+    engine: Engine, topic: str, join: Join
+) -> None:
+    await publish(engine, topic, b"1", b"2", b"3", partition=3)
+    former = await (await join("a", drain=True)).has(b"1", b"2", b"3")
+    former.reader.commit(3, 1, b"")
+    await former.reader.close(leave=False)
+    first = await (await join("a", Start("offsets", {3: 3}), drain=True)).holds(0, 1, 2, 3)
+    second = await join("b", drain=True)
+    with pytest.raises(TimeoutError):
+        await second.holds_count(2, timeout=1.5)
+    first.reader.commit(3, 3, b"")
+    await first.reader.settled()
+    assert (await engine.positions(topic))["readers"][3] == 3
+    await asyncio.gather(second.holds(2, 3), first.holds(0, 1))
 
 
 async def test_the_same_name_twice_fences_the_older(engine: Engine, topic: str, join: Join) -> None:

@@ -89,6 +89,9 @@ class BusReader:
         if sources is not None:
             self._subscription.ack(partition, offset, sources.state(offset))
 
+    async def settled(self) -> None:
+        await self._subscription.settled()
+
     async def close(self, leave: bool) -> None:
         await self._client.close()
 

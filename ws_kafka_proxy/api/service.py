@@ -162,7 +162,7 @@ class ServiceSocket:
         subscription = open_.subscription
         try:
             reader = await self._engine.reader(
-                subscription.topic, subscription.group, self._instance, subscription.start
+                subscription.topic, subscription.group, self._instance, subscription.start, subscription.drain
             )
         except KeyError:
             self._session.opened(open_, Failure(Code.NO_TOPIC, f"no topic {subscription.topic}"))

@@ -15,6 +15,11 @@ class EngineLost(Exception):
     """The engine can't tell whether it wrote. Whoever waits for a confirmation must be dropped, not answered."""
 
 
+DRAIN_SESSION = 6.0
+"""Seconds a draining member may be away, unless the engine's own time is longer: what it was given may still be on its
+way to somebody, and a restart of the proxy must not be taken for its end."""
+
+
 class Fenced(Exception):
     """A newer member with the same name took this reader's place. The reader is of no more use."""
 
@@ -52,6 +57,10 @@ class Reader(Protocol):
         """Remember the group's position; written soon, in order, newest only. Ignored for partitions that are
         not this reader's, and for broadcast readers."""
 
+    async def settled(self) -> None:
+        """Returns when what was committed so far won't be forgotten, should this process end now. At once where that is
+        not in our hands."""
+
     async def close(self, leave: bool) -> None:
         """Stop reading; flush commits. leave: give the partitions away at once. Otherwise the member is expected
         back under its name and keeps them for the session timeout."""
@@ -74,9 +83,10 @@ class Engine(Protocol):
         of the failed ones could hear of it (one loop turn), or theirs would overtake what is sent again. Every later
         call waits for the engine."""
 
-    async def reader(self, topic: str, group: str | None, member: str, start: Start) -> Reader:
+    async def reader(self, topic: str, group: str | None, member: str, start: Start, drain: bool = False) -> Reader:
         """Subscribe. `member` is the service's instance name. In effect when it returns: a record appended later is
-        delivered to a "latest" broadcast reader. Raises KeyError for a missing topic."""
+        delivered to a "latest" broadcast reader. drain: the group takes a partition from this member only when all
+        that it read of it is committed; offsets in `start` count as read. Raises KeyError for a missing topic."""
 
     def names(self) -> list[str]:
         """The topics there are, sorted."""

@@ -68,6 +68,7 @@ class Durable:
         self.topic = frame.topic
         self.group = frame.group
         self.start = frame.start
+        self.drain = frame.drain
         self.records = frame.records
         self.bytes = frame.bytes
         self.reader: Reader | None = None

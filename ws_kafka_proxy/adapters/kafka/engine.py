@@ -18,7 +18,7 @@ from ws_kafka_proxy.adapters.kafka.client import REQUEST_TIMEOUT, RETRY, Client,
 from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, Cluster, TopicRefused
 from ws_kafka_proxy.adapters.kafka.reader import KafkaReader, MemberReader
 from ws_kafka_proxy.adapters.kafka.writer import Call, Result, Writer
-from ws_kafka_proxy.core.engine import EngineLost
+from ws_kafka_proxy.core.engine import DRAIN_SESSION, EngineLost
 from ws_kafka_proxy.core.partition import place
 
 log = logs.get("bus.kafka")
@@ -119,7 +119,9 @@ class KafkaEngine:
 
     # -- reading
 
-    async def reader(self, topic: str, group: str | None, member: str, start: Start) -> KafkaReader:
+    async def reader(
+        self, topic: str, group: str | None, member: str, start: Start, drain: bool = False
+    ) -> KafkaReader:
         if topic not in self._cluster.topics:
             await self._cluster.refresh()
         count = len(self._cluster.topics[topic].leaders)
@@ -128,7 +130,8 @@ class KafkaEngine:
         if group is None:
             reader = KafkaReader(self._cluster, client, topic, start)
         else:
-            reader = MemberReader(self._cluster, client, topic, start, _group_id(group, topic), member, self._session)
+            session = max(self._session, DRAIN_SESSION) if drain else self._session
+            reader = MemberReader(self._cluster, client, topic, start, _group_id(group, topic), member, session, drain)
         self._readers = {r for r in self._readers if not r.closed} | {reader}
         try:
             await reader.open(set(range(count)))

@@ -43,6 +43,13 @@ class Owner(Protocol):
     async def gained(self, partitions: set[int]) -> None:
         """These are ours now; none: the group has no share for us. Cancelled when another round begins meanwhile."""
 
+    def kept(self, partitions: set[int]) -> None:
+        """These stay ours, also those that were to go a round ago."""
+
+    async def drained(self, partitions: set[int]) -> None:
+        """These are to go: returns when they may. They are still ours, with no more of them read. Cancelled when
+        another round begins meanwhile."""
+
     async def lost(self, partitions: set[int], handed_over: bool) -> None:
         """These are not ours any more. handed_over: nobody has them until this returns."""
 
@@ -206,8 +213,10 @@ class Member:
 
     async def _apply(self, share: set[int]) -> None:
         lost = self.owned - share
+        self._owner.kept(self.owned & share)
         self._gaining = asyncio.create_task(self._gain(share - self.owned))
         if lost:
+            await self._drain(lost)
             await self._give_up(lost, handed_over=True)
             # They are nobody's until the group has another round.
             raise Rejoin(forget=False)
@@ -216,16 +225,29 @@ class Member:
         await self._owner.gained(partitions)
         self.owned |= partitions
 
+    async def _drain(self, partitions: set[int]) -> None:
+        """However long that takes: the group hears of us meanwhile."""
+        draining = asyncio.create_task(self._owner.drained(partitions))
+        try:
+            while not (await asyncio.wait((draining,), timeout=self._session / 4))[0]:
+                await self._heartbeat()
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._session / 4)
-            sent = time.monotonic()
-            async with asyncio.timeout(max(self._heard + self._session - sent, RETRY)):
-                response = await self._send(
-                    protocol.HeartbeatRequest(self._group, self._generation, self._id, self._instance)
-                )
-            self._check(response.error_code)
-            self._heard = sent
+            await self._heartbeat()
+
+    async def _heartbeat(self) -> None:
+        sent = time.monotonic()
+        async with asyncio.timeout(max(self._heard + self._session - sent, RETRY)):
+            response = await self._send(
+                protocol.HeartbeatRequest(self._group, self._generation, self._id, self._instance)
+            )
+        self._check(response.error_code)
+        self._heard = sent
 
     async def _give_up(self, partitions: set[int], handed_over: bool) -> None:
         self.owned -= partitions

@@ -12,7 +12,7 @@ from ws_kafka_proxy.adapters.kafka.client import RETRY, Client
 from ws_kafka_proxy.adapters.kafka.cluster import EARLIEST, LATEST, Cluster
 from ws_kafka_proxy.adapters.kafka.fetcher import Fetcher
 from ws_kafka_proxy.adapters.kafka.member import Member
-from ws_kafka_proxy.core.engine import Fenced, ReaderEvent, TopicDeleted
+from ws_kafka_proxy.core.engine import Chunk, Fenced, ReaderEvent, TopicDeleted
 
 log = logs.get("bus.kafka")
 
@@ -53,6 +53,9 @@ class KafkaReader:
     def commit(self, partition: int, offset: int, state: bytes) -> None:
         """Broadcast readers have no positions."""
 
+    async def settled(self) -> None:
+        """Nor anything to lose."""
+
     async def close(self, leave: bool) -> None:
         """May be called again, also while it closes."""
         if self._closing is None:
@@ -71,13 +74,14 @@ class KafkaReader:
         self._error = self._error or error
         self._fetcher.wake()
 
-    async def begin(self, partitions: set[int], committed: dict[int, tuple[int, bytes]]) -> dict[int, int]:
+    async def begin(self, partitions: set[int], committed: dict[int, tuple[int, bytes]]) -> dict[int, tuple[int, int]]:
         """Announce partitions and fetch them, from their committed position or else where `start` says.
-        Gives the offset each begins at. Raises KeyError."""
+        Gives the offset each begins at, and the log's end. Raises KeyError."""
         first = await self._offsets(partitions, EARLIEST)
         end = await self._offsets(partitions, LATEST)
         fresh = {p: 0 for p in partitions if p not in committed}
         begin = await self._fresh(set(fresh), first, end) | {p: offset for p, (offset, _) in committed.items()}
+        begun = {}
         for partition in sorted(partitions):
             offset, low, high = begin[partition], first[partition], end[partition]
             # Beyond the end: the log is a new one, so all of it is news.
@@ -86,9 +90,9 @@ class KafkaReader:
             self._fetcher.tell(Assigned(0, partition, position, high, self._incarnation, state))
             if offset < low:
                 self._fetcher.put(Gap(0, partition, offset, low, "removed by retention before it was read"))
-            begin[partition] = position
+            begun[partition] = (position, high)
             self._fetcher.add(partition, position)
-        return begin
+        return begun
 
     async def _offsets(self, partitions: set[int], time: int) -> dict[int, int]:
         return await self._cluster.offsets(self._topic, dict.fromkeys(partitions, time), self._client)
@@ -107,7 +111,7 @@ class KafkaReader:
 
 
 class MemberReader(KafkaReader):
-    """A member of a group."""
+    """A member of a group. drain: what is to move waits until all that was read of it is committed."""
 
     def __init__(
         self,
@@ -118,8 +122,12 @@ class MemberReader(KafkaReader):
         group: str,
         instance: str,
         session: float,
+        drain: bool,
     ) -> None:
         super().__init__(cluster, client, topic, start)
+        self._drain = drain
+        self._draining: set[int] = set()
+        self._handed: dict[int, int] = {}
         self._member = Member(cluster, client, group, instance, session, topic, self)
         self._announced: set[int] = set()
         self._leaving: set[int] = set()
@@ -128,6 +136,8 @@ class MemberReader(KafkaReader):
         self._commit = asyncio.Event()
         self._committer: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
+        self._progress = asyncio.Event()
+        """A position was committed, or written."""
 
     async def open(self, partitions: set[int]) -> None:
         """Returns when the group has given this member its share."""
@@ -136,6 +146,13 @@ class MemberReader(KafkaReader):
         await self._joined.wait()
         if isinstance(self._error, TopicDeleted):
             raise KeyError(self._topic)
+
+    async def read(self, records: int, size: int) -> list[ReaderEvent]:
+        events = await super().read(records, size)
+        for event in events:
+            if isinstance(event, Chunk):
+                self._handed[event.partition] = event.records[-1].offset + 1
+        return events
 
     async def _close(self, leave: bool) -> None:
         if self._committer is not None:
@@ -150,6 +167,13 @@ class MemberReader(KafkaReader):
             self._positions[partition] = offset
             self._pending[partition] = (offset, b64encode(state[:MAX_STATE]).decode())
             self._commit.set()
+            self._progress.set()
+
+    async def settled(self) -> None:
+        wanted = self._pending.copy()
+        while not self.closed and any(self._pending.get(p) == wanted[p] for p in wanted):
+            self._progress.clear()
+            await self._progress.wait()
 
     def failed(self, error: Exception) -> None:
         super().failed(error)
@@ -168,16 +192,33 @@ class MemberReader(KafkaReader):
             self.failed(TopicDeleted(f"topic {self._topic} was deleted"))
             return
         self._announced |= partitions
-        self._positions |= begun
-        for partition in partitions - committed.keys():
-            # So that records which come while nobody reads are not skipped by a later "latest".
-            self.commit(partition, begun[partition], b"")
+        offsets = self._start.offsets if self._start.at == "offsets" else {}
+        for partition, (offset, end) in begun.items():
+            self._positions[partition] = offset
+            self._handed[partition] = max(offset, min(offsets.get(partition, 0), end))
+            if partition not in committed:
+                # So that records which come while nobody reads are not skipped by a later "latest".
+                self.commit(partition, offset, b"")
         self._joined.set()
+
+    def kept(self, partitions: set[int]) -> None:
+        for partition in partitions & self._draining:
+            self._fetcher.add(partition, self._handed[partition])
+        self._draining -= partitions
+
+    async def drained(self, partitions: set[int]) -> None:
+        if not self._drain:
+            return
+        self._fetcher.remove(partitions - self._draining)
+        self._draining |= partitions
+        while any(self._positions[p] < self._handed[p] for p in partitions & self._announced):
+            self._progress.clear()
+            await self._progress.wait()
 
     async def lost(self, partitions: set[int], handed_over: bool) -> None:
         announced = partitions & self._announced
         self._revoke(partitions)
-        if handed_over and announced:
+        if handed_over and announced and not self._drain:
             # Acknowledgements that were on their way spare the next owner repetitions.
             self._leaving = announced
             await asyncio.sleep(GRACE)
@@ -185,10 +226,12 @@ class MemberReader(KafkaReader):
         await self._flush(partitions)
         for partition in partitions:
             self._pending.pop(partition, None)
+        self._progress.set()
 
     def _revoke(self, partitions: set[int]) -> None:
         announced = sorted(partitions & self._announced)
         self._announced -= partitions
+        self._draining -= partitions
         self._fetcher.remove(partitions)
         if announced:
             self._fetcher.tell(Revoked(0, announced))
@@ -218,6 +261,7 @@ class MemberReader(KafkaReader):
         for partition, offset in offsets.items():
             if self._pending.get(partition) == offset:
                 del self._pending[partition]
+        self._progress.set()
         return True
 
     async def _flush(self, partitions: set[int] | None = None) -> None:

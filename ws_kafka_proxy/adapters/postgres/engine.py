@@ -203,7 +203,7 @@ class PostgresLog:
             return full
         return self._appender.append(publisher, records)
 
-    async def reader(self, topic: str, group: str | None, member: str, start: Start) -> Reader:
+    async def reader(self, topic: str, group: str | None, member: str, start: Start, drain: bool = False) -> Reader:
         known = self._names[topic]
         shared = None if group is None else self._group(group, known)
         missing = [p.number for p in known.partitions if shared is None or p.number not in shared.positions]
@@ -212,7 +212,8 @@ class PostgresLog:
             raise KeyError(topic)
         if shared is not None:
             shared.begin(offsets)
-            member_reader = GroupReader(known, self._store, shared, member)
+            handed = start.offsets if start.at == "offsets" else {}
+            member_reader = GroupReader(known, self._store, shared, member, handed if drain else None)
             shared.join(member, member_reader)
             return member_reader
         reader = LogReader(known, self._store)

@@ -25,6 +25,7 @@ class LogReader:
         self._events: list[ReaderEvent] = []
         self._positions: dict[int, int] = {}
         self._order: list[int] = []
+        self._paused: set[int] = set()
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -44,12 +45,18 @@ class LogReader:
 
     def revoke(self, partitions: Iterable[int]) -> None:
         taken = [number for number in partitions if self._positions.pop(number, None) is not None]
+        self._paused.difference_update(taken)
         for number in taken:
             self._order.remove(number)
             self.topic.partitions[number].readers.remove(self)
         if taken:
             self._events.append(Revoked(0, sorted(taken)))
             self.wake()
+
+    def pause(self, partitions: set[int]) -> None:
+        """Nothing is read of these; of all others it is."""
+        self._paused = partitions
+        self.wake()
 
     def end(self, error: Exception) -> None:
         """Every `read` raises this from now on."""
@@ -93,6 +100,9 @@ class LogReader:
     def commit(self, partition: int, offset: int, state: bytes) -> None:
         """A broadcast reader has no position to keep."""
 
+    async def settled(self) -> None:
+        """Nor anything to lose."""
+
     async def close(self, leave: bool) -> None:
         self.detach()
 
@@ -101,6 +111,8 @@ class LogReader:
     def _collect(self, found: list[ReaderEvent], records: int, size: int) -> Partition | None:
         """Adds what is in memory. Returns a partition that must be read from the table, where that comes first."""
         for number in list(self._order):
+            if number in self._paused:
+                continue
             part = self.topic.partitions[number]
             position = self._positions[number]
             if position < part.first:
@@ -131,7 +143,7 @@ class LogReader:
         except StoreLost:
             await asyncio.sleep(RETRY)
             return []
-        if self._positions.get(part.number) != position or position < part.first:
+        if self._positions.get(part.number) != position or position < part.first or part.number in self._paused:
             return []
         whole = len(rows) < records and sum(len(r.payload or b"") for r in rows) < size
         self._positions[part.number] = end if whole or not rows else rows[-1].offset + 1

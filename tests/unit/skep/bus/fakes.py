@@ -29,6 +29,8 @@ class FakePipe:
         self.sent.append(frame)
         self.something.set()
 
+    async def flushed(self) -> None: ...
+
     def fresh(self, seconds: float) -> bool:
         return self.heard
 
