@@ -71,21 +71,22 @@ export class Plugin {
       log.info(`connected to ${credentials.endpoint} as ${credentials.topic}`);
       const kept = keepToken(session, server, credentials, token, end.signal);
       await Promise.race([session.ended, session.lanes.failed, kept, this.#stopped]);
-      await this.#finish(session.lanes);
+      if (session.acknowledges) await this.#finish(session);
       await session.unsubscribe();
     } finally {
       end.abort();
-      await session.close();
       // The next connection brings what is unconfirmed again: only after what is under way, or order is lost.
-      await this.#finish(session.lanes);
+      await this.#finish(session);
+      await session.close();
     }
   }
 
-  /** Begin nothing more and wait for the callbacks that are under way; when stopping, not longer than STOP. */
-  async #finish(lanes) {
+  /** Wait for the callbacks that are under way; when stopping, not longer than STOP. */
+  async #finish({ lanes, acknowledges }) {
+    if (acknowledges) lanes.close(); // What has not begun comes again; elsewhere it does not, so it is done as well.
     const end = new AbortController();
     const late = this.#stopped.then(() => sleep(STOP, undefined, { signal: end.signal })).catch(() => {});
-    await Promise.race([lanes.close(), late]);
+    await Promise.race([lanes.idle(), late]);
     end.abort();
   }
 }

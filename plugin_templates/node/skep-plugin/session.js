@@ -26,7 +26,6 @@ export class Session {
   #socket;
   #handler;
   #topic = '';
-  #acknowledges = false;
   #lastId = 0;
   #replies = new Map();
   #positions = new Positions();
@@ -41,6 +40,8 @@ export class Session {
   constructor(url, handler, parallel) {
     this.#handler = handler;
     this.#socket = new WebSocket(url, { maxPayload: MAX_MESSAGE, handshakeTimeout: ANSWER, perMessageDeflate: false });
+    /** Whether the server wants confirmations of its own; else everything that is received is confirmed. */
+    this.acknowledges = false;
     /** What waits to be handled. */
     this.lanes = new Lanes(parallel, { room: () => this.#socket.resume() });
     this.#socket.on('message', (data) => this.#received(data));
@@ -62,9 +63,9 @@ export class Session {
   async open(token, topic, group) {
     await Promise.race([this.connected, this.ended]);
     this.#topic = topic;
-    this.#acknowledges = (await this.request('health')).ack === true;
+    this.acknowledges = (await this.request('health')).ack === true;
     await this.authenticate(token);
-    const options = { ...(group && { sg: group }), ...(this.#acknowledges && { ack: true }) };
+    const options = { ...(group && { sg: group }), ...(this.acknowledges && { ack: true }) };
     await this.request('topic', 'subscribe', { t: [topic], ...options });
   }
 
@@ -78,8 +79,9 @@ export class Session {
     await this.request('topic', 'unsubscribe', { t: [this.#topic] });
   }
 
-  /** Resolves when it is closed. */
+  /** Confirm what is handled, and close. Resolves when it is closed. */
   async close() {
+    this.#confirm();
     this.#socket.close(1000);
     const timer = setTimeout(() => this.#socket.terminate(), CLOSE);
     await this.ended.catch(() => {});
@@ -128,7 +130,7 @@ export class Session {
       this.lanes.put('', () => this.#handler.onGap(told));
       return;
     }
-    const place = this.#acknowledges ? this.#positions.received(part, off) : undefined;
+    const place = this.acknowledges ? this.#positions.received(part, off) : undefined;
     let pushed;
     try {
       pushed = parse(m);

@@ -47,10 +47,14 @@ export class Lanes {
     this.#running.add(running);
   }
 
-  /** Begin nothing more; resolves when what is under way is done. */
-  async close() {
+  /** Begin nothing more. */
+  close() {
     this.#open = false;
-    await Promise.all(this.#running);
+  }
+
+  /** Resolves when all is done that is to be. */
+  async idle() {
+    while (this.#running.size) await Promise.all(this.#running);
   }
 
   async #run(deviceId, queue) {

@@ -185,20 +185,26 @@ test('where the server goes back, old offsets confirm nothing', async () => {
   await peer.confirmed(0);
 });
 
-test('without the extension it confirms nothing itself', async () => {
+test('without the extension it does all that it received', async () => {
   bus.stop();
   bus = await new Bus().start(false);
   const { handler, plugin, ended } = started({ group: '' });
   const peer = await bus.peer();
   await peer.letIn();
   assert.deepEqual(peer.subscription, { t: [TOPIC] });
+  handler.hold.d1 = gate();
   peer.push(notification(1), 0);
-  assert.equal((await handler.seen.take())[1].id, 1);
+  peer.push(notification(2), 1);
   peer.socket.ping();
   await once(peer.socket, 'pong');
   plugin.stop();
-  peer.reply(await peer.expect('topic', 'unsubscribe'));
+  // Nothing but this comes from it.
+  const unsubscribe = await peer.expect('topic', 'unsubscribe');
+  peer.push(notification(3), 2);
+  peer.reply(unsubscribe);
+  handler.hold.d1.open();
   await ended;
+  assert.deepEqual(handler.began, [1, 2, 3]);
 });
 
 test('what it cannot read is passed over and confirmed', async () => {
@@ -255,18 +261,26 @@ test('waits for a server that is away', async () => {
   await (await bus.peer()).letIn();
 });
 
-test('a failed callback ends the connection and confirms nothing', async () => {
+test('a failed callback ends the connection and is not confirmed', async () => {
   const { handler } = started();
-  handler.fail = 1;
+  handler.hold.slow = gate();
   let peer = await bus.peer();
   await peer.letIn();
-  peer.push(notification(1), 0);
+  peer.push(notification(1, 'slow'), 0);
+  assert.equal(await handler.begun.take(), 1);
+  handler.fail = 1;
+  peer.push(notification(2), 1);
+  peer.push(notification(3), 2);
+  assert.equal(await handler.begun.take(), 2);
+  handler.hold.slow.open();
+  // What was under way is finished and confirmed; 3 is not begun.
+  await peer.confirmed(0);
   await peer.closed;
   peer = await bus.peer();
   await peer.letIn();
-  peer.push(notification(1), 0);
-  await peer.confirmed(0);
-  assert.deepEqual(handler.began, [1, 1]);
+  peer.push(notification(2), 1);
+  await peer.confirmed(1);
+  assert.deepEqual(handler.began, [1, 2, 2]);
 });
 
 test('stop finishes and confirms what is under way', async () => {

@@ -77,44 +77,56 @@ class Plugin:
         token = await self._unless_stopped(server.access_token(credentials))
         opening = connect(credentials.endpoint, max_size=MAX_MESSAGE, open_timeout=ANSWER)
         socket = await self._unless_stopped(opening)
-        lanes = Lanes(self._settings.parallel)
+        session = Session(socket, self._handler, Lanes(self._settings.parallel))
+        reading = asyncio.create_task(session.read())
         try:
-            session = Session(socket, self._handler, lanes)
-            await self._serve(session, server, credentials, token, lanes)
+            await self._serve(session, reading, server, credentials, token)
         finally:
-            await socket.close()
             # The next connection brings what is unconfirmed again: only after what is under way, or order is lost.
-            await self._finish(lanes)
+            await self._finish(session)
+            await session.close()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _serve(
-        self, session: Session, server: Server, credentials: Credentials, token: Token, lanes: Lanes
+        self, session: Session, reading: asyncio.Task[None], server: Server, credentials: Credentials, token: Token
     ) -> NoReturn:
-        tasks = [asyncio.create_task(session.read())]
+        await self._unless_stopped(session.open(token.text, credentials.topic, self._settings.group))
+        log.info("connected to %s as %s", credentials.endpoint, credentials.topic)
+        tasks = [
+            asyncio.create_task(session.confirm()),
+            asyncio.create_task(_keep_token(session, server, credentials, token)),
+        ]
         try:
-            await self._unless_stopped(session.open(token.text, credentials.topic, self._settings.group))
-            log.info("connected to %s as %s", credentials.endpoint, credentials.topic)
-            tasks.append(asyncio.create_task(session.confirm()))
-            tasks.append(asyncio.create_task(_keep_token(session, server, credentials, token)))
-            done, _ = await asyncio.wait([*tasks, lanes.failed, self._stop], return_when=asyncio.FIRST_COMPLETED)
+            ends = [*tasks, reading, session.lanes.failed, self._stop]
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._stop in done:
-                await self._finish(lanes)
-                await session.unsubscribe()
+                await self._leave(session)
                 raise Stopped
             for ended in done:
                 ended.result()
-            raise AssertionError("no task of a session ends without an exception")
+            raise AssertionError("what ends a session ends with an exception")
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _finish(self, lanes: Lanes) -> None:
-        """Begin nothing more and wait for the callbacks that are under way; when stopping, not longer than STOP."""
-        lanes.close()
-        idle = asyncio.create_task(lanes.idle())
+    async def _leave(self, session: Session) -> None:
+        if session.acknowledges:
+            await self._finish(session)
+            await session.unsubscribe()
+        else:
+            await session.unsubscribe()
+            await self._finish(session)
+
+    async def _finish(self, session: Session) -> None:
+        """Wait for the callbacks that are under way; when stopping, not longer than STOP."""
+        if session.acknowledges:
+            session.lanes.close()  # What has not begun comes again; elsewhere it does not, so it is done as well.
+        idle = asyncio.create_task(session.lanes.idle())
         await asyncio.wait([idle, self._stop], return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait([idle], timeout=STOP)
-        await lanes.cancel()
+        await session.lanes.cancel()
 
     async def _unless_stopped(self, work: Awaitable[T]) -> T:
         """Raises Stopped."""

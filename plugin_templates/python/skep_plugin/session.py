@@ -38,16 +38,17 @@ class Closed(Exception):
 
 
 class Session:
-    """`open` it, then let `read` and `confirm` run, at last `unsubscribe`."""
+    """Let `read` run and `open` it, then let `confirm` run; at last `unsubscribe` and `close`."""
 
     def __init__(self, socket: ClientConnection, handler: Handler, lanes: Lanes) -> None:
         self._socket = socket
         self._handler = handler
-        self._lanes = lanes
+        self.lanes = lanes
         self._numbers = itertools.count(1)
         self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._topic = ""
-        self._acknowledges = False
+        self.acknowledges = False
+        """Whether the server wants confirmations of its own; else everything that is received is confirmed."""
         self._positions = Positions()
         self._handled: dict[int, int] = {}
         self._some_handled = asyncio.Event()
@@ -57,12 +58,12 @@ class Session:
     async def open(self, token: str, topic: str, group: str) -> None:
         """Authenticate and subscribe. Raises Refused."""
         self._topic = topic
-        self._acknowledges = (await self.request("health")).get("ack") is True
+        self.acknowledges = (await self.request("health")).get("ack") is True
         await self.authenticate(token)
         payload: dict[str, Any] = {"t": [topic]}
         if group:
             payload["sg"] = group
-        if self._acknowledges:
+        if self.acknowledges:
             payload["ack"] = True
         await self.request("topic", "subscribe", payload)
 
@@ -73,6 +74,12 @@ class Session:
         """Confirm what is handled. Its reply comes after all confirmations were taken."""
         await self._send_confirmations()
         await self.request("topic", "unsubscribe", {"t": [self._topic]})
+
+    async def close(self) -> None:
+        """Confirm what is handled, and close."""
+        with contextlib.suppress(ConnectionClosed):
+            await self._send_confirmations()
+        await self._socket.close()
 
     async def request(self, kind: str, action: str = "", payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The reply's payload. Raises Refused, Closed, TimeoutError."""
@@ -123,14 +130,14 @@ class Session:
         if "gap" in payload:
             await self._handler.on_gap(Gap(payload["part"], *payload["gap"]))
             return
-        place = self._positions.received(payload["part"], payload["off"]) if self._acknowledges else None
+        place = self._positions.received(payload["part"], payload["off"]) if self.acknowledges else None
         try:
             message = messages.parse(payload["m"])
         except (ValueError, KeyError, TypeError) as error:
             log.warning("passed over a message that can't be read (%r): %.200s", error, payload.get("m"))
             self._done(place)
             return
-        await self._lanes.put(message.device_id, partial(self._handle, message, place))
+        await self.lanes.put(message.device_id, partial(self._handle, message, place))
 
     async def _handle(self, message: Notification | Command, place: Place | None) -> None:
         if isinstance(message, Notification):

@@ -66,8 +66,8 @@ class Lanes:
         self._open = False
 
     async def idle(self) -> None:
-        """Wait for what is under way."""
-        if self._tasks:
+        """Wait until all is done that is to be."""
+        while self._tasks:
             await asyncio.wait(set(self._tasks))
 
     async def cancel(self) -> None:

@@ -31,6 +31,7 @@ class Collector(Handler):
         self.seen: asyncio.Queue[tuple[str, Message | Gap]] = asyncio.Queue()
         self.began: list[int] = []
         self.some_began = asyncio.Event()
+        self.failed = asyncio.Event()
         self.hold: dict[str, asyncio.Event] = {}
         self.fail = 0
 
@@ -51,6 +52,7 @@ class Collector(Handler):
         self.some_began.set()
         if self.fail:
             self.fail -= 1
+            self.failed.set()
             raise RuntimeError("not today")
         if message.device_id in self.hold:
             await self.hold[message.device_id].wait()
@@ -232,18 +234,24 @@ def test_where_the_server_goes_back_old_offsets_confirm_nothing(rest, tmp_path):
     asyncio.run(scenario())
 
 
-def test_without_the_extension_it_confirms_nothing_itself(rest, tmp_path):
+def test_without_the_extension_it_does_all_that_it_received(rest, tmp_path):
     async def scenario():
         async with world(rest, tmp_path, extension=False, group="") as it:
             peer = await it.bus.peer()
             await peer.let_in()
             assert peer.subscription == {"t": [TOPIC]}
+            it.handler.hold["d1"] = asyncio.Event()
             await peer.push(notification(1), 0)
-            assert (await it.handler.next())[1].id == 1
+            await peer.push(notification(2), 1)
             await (await peer.socket.ping())
             it.plugin.stop()
-            await peer.reply(await peer.expect("topic", "unsubscribe"))
+            # Nothing but this comes from it.
+            unsubscribe = await peer.expect("topic", "unsubscribe")
+            await peer.push(notification(3), 2)
+            await peer.reply(unsubscribe)
+            it.handler.hold["d1"].set()
             await it.stopped()
+            assert it.handler.began == [1, 2, 3]
 
     asyncio.run(scenario())
 
@@ -319,19 +327,57 @@ def test_waits_for_a_server_that_is_away(rest, tmp_path):
     asyncio.run(scenario())
 
 
-def test_a_failed_callback_ends_the_connection_and_confirms_nothing(rest, tmp_path):
+def test_a_failed_callback_ends_the_connection_and_is_not_confirmed(rest, tmp_path):
     async def scenario():
         async with world(rest, tmp_path) as it:
-            it.handler.fail = 1
+            it.handler.hold["slow"] = asyncio.Event()
             peer = await it.bus.peer()
             await peer.let_in()
-            await peer.push(notification(1), 0)
+            await peer.push(notification(1, "slow"), 0)
+            await it.handler.some_began.wait()
+            it.handler.fail = 1
+            await peer.push(notification(2), 1)
+            await peer.push(notification(3), 2)
+            await it.handler.failed.wait()
+            it.handler.hold["slow"].set()
+            # What was under way is finished and confirmed; 3 is not begun.
+            await peer.confirmed(0)
             await peer.socket.wait_closed()
             peer = await it.bus.peer()
             await peer.let_in()
-            await peer.push(notification(1), 0)
-            await peer.confirmed(0)
-            assert it.handler.began == [1, 1]
+            await peer.push(notification(2), 1)
+            await peer.confirmed(1)
+            assert it.handler.began == [1, 2, 2]
+
+    asyncio.run(scenario())
+
+
+def test_no_more_at_a_time_than_asked_for(rest, tmp_path):
+    async def scenario():
+        async with world(rest, tmp_path, parallel=2) as it:
+            it.handler.hold = {"a": asyncio.Event(), "b": asyncio.Event()}
+            peer = await it.bus.peer()
+            await peer.let_in()
+            for offset, device in enumerate("abc"):
+                await peer.push(notification(offset, device), offset)
+            await peer.push({"a": 99}, 0, partition=1)
+            await peer.confirmed(0, partition=1)  # Everything before was received.
+            assert it.handler.began == [0, 1]
+            it.handler.hold["b"].set()
+            assert [(await it.handler.next())[1].id for _ in range(2)] == [1, 2]
+            it.handler.hold["a"].set()
+            await peer.confirmed(2)
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_state_file_is_not_passed_over(rest, tmp_path):
+    (tmp_path / "state.json").write_text("{}")
+
+    async def scenario():
+        async with world(rest, tmp_path) as it:
+            with pytest.raises(Unusable, match="can't be read"):
+                await it.stopped()
 
     asyncio.run(scenario())
 
