@@ -98,7 +98,7 @@ class Devices:
 
     async def delete(self, caller: Principal, id: str) -> None:
         """Raises NotFound, Forbidden."""
-        await self._rights.device(caller, id)
+        await self._rights.removable(caller, id)
         if not await self._repository.delete(id):
             raise errors.NotFound(f"Device with such deviceId = {id} not found")
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from skep import access, errors
 from skep.access import Principal, User
+from skep.metadata.devices import BLOCKED, check_unblocked
 from skep.metadata.rows import Device
 
 
@@ -34,17 +35,31 @@ class Rights:
         self._caches, self._compat = caches, compat
 
     def peek(self, caller: Principal, device_id: str) -> Device | None:
-        """The device, if it is in the cache and the caller sees it."""
+        """As `messaging`, if the device is in the cache; None where there may be a refusal."""
         device = self._caches.peek_device(device_id)
-        if device is not None and caller.sees(device.network_id, device.device_type_id):
-            return device
-        return None
+        if device is None or device.is_blocked or not caller.sees(device.network_id, device.device_type_id):
+            return None
+        return device
+
+    async def messaging(self, caller: Principal, device_id: str) -> Device:
+        """`device`, where it is to send or get messages: a blocked one is Forbidden."""
+        device = self.peek(caller, device_id)
+        if device is None:
+            device = await self.device(caller, device_id)
+            if device.is_blocked:
+                device = await self._checked(caller, device_id)
+        if device.is_blocked:
+            raise errors.Forbidden(BLOCKED)
+        return device
+
+    async def removable(self, caller: Principal, device_id: str) -> Device:
+        """`device`, where it is to be deleted: a blocked one only by an administrator."""
+        device = await self._checked(caller, device_id)
+        check_unblocked(device, caller)
+        return device
 
     async def device(self, caller: Principal, device_id: str) -> Device:
-        """Raises NotFound, Forbidden, Unavailable."""
-        device = self.peek(caller, device_id)
-        if device is not None:
-            return device
+        """To read it, and what is stored of it. Raises NotFound, Forbidden, Unavailable."""
         device = await self._caches.device(device_id)
         if device is not None and caller.sees(device.network_id, device.device_type_id):
             return device

@@ -116,7 +116,7 @@ class Containers(Generic[C]):
 
     async def delete(self, scope: Principal, id: int, force: bool = False) -> None:
         """With `force` its devices are deleted too, without it BadRequest names those that the principal sees.
-        Raises NotFound; Forbidden where `force` would take devices that the principal does not see."""
+        Raises NotFound; Forbidden where `force` would take devices that the principal may not see or delete."""
         await self._database.write(self._delete, scope, id, force)
 
     async def _delete(self, t: Transaction, scope: Principal, id: int, force: bool) -> None:
@@ -126,7 +126,7 @@ class Containers(Generic[C]):
         inside = [row.id for row in await t.all(self._devices(id))]
         if inside and not force:
             raise errors.BadRequest(await self._refusal(t, scope, id))
-        if inside and await t.first(self._devices(id).where(not_(_seen(scope)))) is not None:
+        if inside and await t.first(self._devices(id).where(not_(_commanded(scope)))) is not None:
             raise errors.Forbidden
         members = select(self.members.c.user_id).where(self.member_column == id).limit(TOLD + 1)
         users = [row.user_id for row in await t.all(members)]
@@ -147,6 +147,10 @@ class Containers(Generic[C]):
 
 def _seen(scope: Principal) -> ColumnElement[bool]:
     return within(devices.c.network_id, scope.networks) & within(devices.c.device_type_id, scope.device_types)
+
+
+def _commanded(scope: Principal) -> ColumnElement[bool]:
+    return _seen(scope) if scope.is_admin else _seen(scope) & not_(devices.c.is_blocked)
 
 
 def _description(description: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 Stricter than DeviceHive: a network or device type given must also be within the caller's token, one that is not there
 gets the same answer as a foreign one, and an existing device is updated only by a caller who sees both its network and
-its type. An absent `data` keeps what is stored.
+its type, a blocked one only by an administrator. An absent `data` keeps what is stored.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ NO_DEVICE_TYPE = "No access to device type!"
 NO_DEVICE = "No access to device"
 BAD_ID = "Device Id can only contain letters, digits and dashes."
 LONG_ID = "Device Id can not be longer than 48 characters."
+BLOCKED = "Device is blocked"
 NO_NAME = "name field cannot be null."
 
 CONTAINER_LIMIT = 10_000
@@ -119,6 +120,12 @@ class Devices:
 
 def valid(id: str) -> bool:
     return len(id) <= 48 and _ID.fullmatch(id) is not None
+
+
+def check_unblocked(device: Device, principal: Principal) -> None:
+    """A blocked device is changed and deleted by administrators only, or it would unblock itself. Raises Forbidden."""
+    if device.is_blocked and not principal.is_admin:
+        raise errors.Forbidden(BLOCKED)
 
 
 def check_id(id: str) -> None:
@@ -222,7 +229,7 @@ def _new(id: str, changes: DeviceChanges, network_id: int, device_type_id: int) 
 def _changed(old: Device, principal: Principal, changes: DeviceChanges) -> Device:
     if not principal.sees(old.network_id, old.device_type_id):
         raise errors.Forbidden(NO_DEVICE)
-
+    check_unblocked(old, principal)
     name, network_id = given(changes.name), given(changes.network_id)
     device_type_id, is_blocked = given(changes.device_type_id), given(changes.is_blocked)
     return Device(

@@ -88,6 +88,18 @@ async def test_force_takes_no_devices_that_the_principal_does_not_see(metadata, 
     assert await metadata.devices.get(id) is not None
 
 
+async def test_force_takes_blocked_devices_for_an_administrator_only(metadata, kind, boss):
+    network, device_type = await container(metadata)
+    id = await device(metadata, network, device_type)
+    await metadata.devices.save(boss, id, DeviceChanges(is_blocked=True))
+    target = network if kind is metadata.networks else device_type
+    member = await client(metadata, network)
+    with pytest.raises(errors.Forbidden):
+        await kind.delete(member, target, force=True)
+    await kind.delete(boss, target, force=True)
+    assert await metadata.devices.get(id) is None
+
+
 async def test_an_empty_one_goes_without_force(metadata, kind, boss):
     made = await kind.insert(unique("name"))
     await kind.delete(boss, made.id)

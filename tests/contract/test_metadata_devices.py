@@ -132,7 +132,7 @@ async def test_an_admin_saves_into_any_network_that_its_token_allows(metadata):
 )
 async def test_an_update_changes_what_is_given_and_nothing_else(metadata, changes, expected):
     network, _ = await container(metadata)
-    who = await client(metadata, network)
+    who = await admin(metadata, network)
     old = await saved(
         metadata, who, name="name", data=b'{ "a":1 }', network_id=network, device_type_id=2, is_blocked=True
     )
@@ -149,6 +149,18 @@ async def test_a_device_moves_only_between_networks_of_the_caller(metadata):
     with pytest.raises(errors.Forbidden, match=rules.NO_NETWORK):
         await saved(metadata, who, device.id, network_id=foreign)
     assert (await saved(metadata, who, device.id, network_id=two)).network_id == two
+
+
+async def test_only_an_administrator_changes_and_unblocks_a_blocked_device(metadata):
+    who, boss = await client(metadata, 1), await admin(metadata, 1)
+    device = await saved(metadata, who, name="n", is_blocked=True)
+    for changes in ({"is_blocked": False}, {"name": "other"}, {"is_blocked": True}, {}):
+        with pytest.raises(errors.Forbidden, match=rules.BLOCKED):
+            await saved(metadata, who, device.id, **changes)
+    assert await metadata.devices.get(device.id) == device
+    assert (await saved(metadata, boss, device.id, name="other")).is_blocked
+    assert not (await saved(metadata, boss, device.id, is_blocked=False)).is_blocked
+    assert (await saved(metadata, who, device.id, name="third")).name == "third"
 
 
 async def test_concurrent_first_saves_make_one_device(metadata):

@@ -6,7 +6,7 @@ from typing import cast
 
 from msgspec import Struct
 
-from frontend.api.rest.inputs import Page, idempotency_key, sees_device
+from frontend.api.rest.inputs import Page, idempotency_key, sees_device, talks_to_device
 from frontend.core import messages, queries
 from frontend.core.bodies import CommandBody, CommandUpdateBody
 from skep import errors, web
@@ -50,11 +50,11 @@ async def get_command(ctx: web.Context, device_id: str, command_id: int, query: 
     action=Action.CREATE_DEVICE_COMMAND,
     body=CommandBody,
     status=201,
-    guard=sees_device,
+    guard=talks_to_device,
 )
 async def post_command(ctx: web.Context, device_id: str, body: CommandBody) -> views.CommandCreated:
     """Insert a command. With an Idempotency-Key a repetition gives the first one's id."""
-    device = await ctx.app.rights.device(ctx.caller, device_id)
+    device = await ctx.app.rights.messaging(ctx.caller, device_id)
     answer = await ctx.app.messages.insert_command(ctx.caller, device, body.read(), idempotency_key(ctx))
     return views.command_created(messages.decode_stored(answer), ctx.caller.user_id)
 
@@ -65,9 +65,9 @@ async def post_command(ctx: web.Context, device_id: str, body: CommandBody) -> v
     action=Action.UPDATE_DEVICE_COMMAND,
     body=CommandUpdateBody,
     status=204,
-    guard=sees_device,
+    guard=talks_to_device,
 )
 async def put_command(ctx: web.Context, device_id: str, command_id: int, body: CommandUpdateBody) -> None:
     """Set a command's status and result."""
-    device = await ctx.app.rights.device(ctx.caller, device_id)
+    device = await ctx.app.rights.messaging(ctx.caller, device_id)
     await ctx.app.messages.update_command(device, command_id, body.read())

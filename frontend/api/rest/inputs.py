@@ -39,6 +39,11 @@ async def sees_device(ctx: web.Context, device_id: str, *rest: object) -> None:
     await ctx.app.rights.device(ctx.caller, device_id)
 
 
+async def talks_to_device(ctx: web.Context, device_id: str, *rest: object) -> None:
+    """Guard: `sees_device`, and the device is not blocked."""
+    await ctx.app.rights.messaging(ctx.caller, device_id)
+
+
 def idempotency_key(ctx: web.Context) -> str | None:
     key: str | None = ctx.headers.get("Idempotency-Key")
     return key

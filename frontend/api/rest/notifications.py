@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from frontend.api.rest.inputs import Page, idempotency_key, sees_device
+from frontend.api.rest.inputs import Page, idempotency_key, sees_device, talks_to_device
 from frontend.core import messages, queries
 from frontend.core.bodies import NotificationBody
 from skep import errors, web
@@ -43,10 +43,10 @@ async def get_notification(ctx: web.Context, device_id: str, id: int) -> views.N
     action=Action.CREATE_DEVICE_NOTIFICATION,
     body=NotificationBody,
     status=201,
-    guard=sees_device,
+    guard=talks_to_device,
 )
 async def post_notification(ctx: web.Context, device_id: str, body: NotificationBody) -> views.NotificationCreated:
     """Insert a notification. With an Idempotency-Key a repetition gives the first one's id."""
-    device = await ctx.app.rights.device(ctx.caller, device_id)
+    device = await ctx.app.rights.messaging(ctx.caller, device_id)
     answer = await ctx.app.messages.insert_notification(ctx.caller, device, body.read(), idempotency_key(ctx))
     return views.notification_created(messages.decode_stored(answer))

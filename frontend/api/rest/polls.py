@@ -6,7 +6,7 @@ from typing import cast
 
 from msgspec import Struct
 
-from frontend.api.rest.inputs import Natural, Time, sees_device
+from frontend.api.rest.inputs import Natural, Time, talks_to_device
 from frontend.core import scope
 from skep import errors, web
 from skep.access import Action
@@ -66,7 +66,7 @@ async def poll_notifications(ctx: web.Context, query: ManyNotifications) -> list
     "/device/{deviceId}/notification/poll",
     action=Action.GET_DEVICE_NOTIFICATION,
     query=Notifications,
-    guard=sees_device,
+    guard=talks_to_device,
 )
 async def poll_device_notifications(
     ctx: web.Context, device_id: str, query: Notifications
@@ -85,7 +85,7 @@ async def poll_commands(ctx: web.Context, query: ManyCommands) -> list[views.Com
 
 
 @web.route(
-    "GET", "/device/{deviceId}/command/poll", action=Action.GET_DEVICE_COMMAND, query=Commands, guard=sees_device
+    "GET", "/device/{deviceId}/command/poll", action=Action.GET_DEVICE_COMMAND, query=Commands, guard=talks_to_device
 )
 async def poll_device_commands(ctx: web.Context, device_id: str, query: Commands) -> list[views.CommandView]:
     """Commands, or updated commands, of a device."""
@@ -98,7 +98,7 @@ async def poll_device_commands(ctx: web.Context, device_id: str, query: Commands
     "/device/{deviceId}/command/{commandId}/poll",
     action=Action.GET_DEVICE_COMMAND,
     query=Wait,
-    guard=sees_device,
+    guard=talks_to_device,
 )
 async def wait_for_command(
     ctx: web.Context, device_id: str, command_id: int, query: Wait
@@ -122,7 +122,7 @@ async def _poll(
     if device_id is not None:
         if not device_id:
             raise errors.BadRequest("Device id is wrong or empty")
-        await ctx.app.rights.device(ctx.caller, device_id)
+        await ctx.app.rights.messaging(ctx.caller, device_id)
     await ctx.app.rights.containers(ctx.caller, networks, device_types)
     wanted = scope.of(ctx.caller, kind, device_id, networks or None, device_types or None, query.names)
     if wanted is None:

@@ -84,7 +84,7 @@ def insert(session: Session, request: Insert) -> Outcome:
 
 
 async def _find_first(session: Session, request: Insert) -> Later:
-    device = await session.services.rights.device(session.caller, given_device(request))
+    device = await session.services.rights.messaging(session.caller, given_device(request))
     return _insert(session, request, device)
 
 
@@ -112,7 +112,7 @@ def update(session: Session, request: Update) -> Outcome:
 
 
 async def _find_then_update(session: Session, request: Update) -> Later:
-    device = await session.services.rights.device(session.caller, given_device(request))
+    device = await session.services.rights.messaging(session.caller, given_device(request))
     return _update(session, request, device)
 
 

@@ -69,7 +69,7 @@ async def resolve(session: Session, wanted: Wanted, kind: int) -> scope.Scope:
     if wanted.device_id is not None:
         if not wanted.device_id:
             raise errors.BadRequest("Device id is wrong or empty")
-        await rights.device(caller, wanted.device_id)
+        await rights.messaging(caller, wanted.device_id)
     await rights.containers(caller, wanted.network_ids, wanted.device_type_ids)
     made = scope.of(caller, kind, wanted.device_id, wanted.network_ids, wanted.device_type_ids, wanted.names)
     if made is None:
