@@ -185,6 +185,9 @@ class Session:
         except (msgspec.DecodeError, RecursionError, ValueError):
             self.outlet.send(MALFORMED)
         else:
+            if json.has_nul(text, request):
+                self._take_odd(text)
+                return
             entry = table.entry_of(request)
             self._run(entry.text, bytes(request.request_id), entry, request)
 

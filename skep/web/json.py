@@ -1,7 +1,8 @@
 """JSON bodies: guarded, then decoded into structs as leniently as the API asks (reference §1.4).
 
-Guards: nesting up to `MAX_DEPTH`, integers up to 64 bits, well-formed Unicode. Leniency: numbers where strings are
-expected and the other way round; unknown fields ignored. WebSocket handlers decode their messages with this, too.
+Guards: nesting up to `MAX_DEPTH`, integers up to 64 bits, well-formed Unicode, no NUL in text. Leniency: numbers where
+strings are expected and the other way round; unknown fields ignored. WebSocket handlers decode their messages with
+this, too.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Decoder(Generic[T]):
         except (msgspec.DecodeError, RecursionError, ValueError):
             raise MalformedJson from None
         _check_integers(value)
+        if has_nul(data, value):
+            raise MalformedJson
         return value
 
 
@@ -131,6 +134,20 @@ def _is_text(scalar: bytes, meta: Meta) -> bool:
     if meta.extra and meta.extra.get("least") is not None:
         return scalar.isdigit()
     return scalar in _BOOLEANS or -MAX_INT <= float(scalar) <= MAX_INT
+
+
+def has_nul(data: bytes, value: Any) -> bool:
+    """Whether a text of the value decoded from `data` has a NUL: PostgreSQL holds every character but that one. What is
+    kept as its JSON text (`parameters`, `data`, ...) may have it, for there it stays an escape."""
+    return b"\\u0000" in data and _holds_nul(value)
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Struct):
+        return any(_holds_nul(getattr(value, name)) for name in value.__struct_fields__)
+    return isinstance(value, list) and any(map(_holds_nul, value))
 
 
 def _check_integers(value: Any) -> None:

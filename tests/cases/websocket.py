@@ -27,6 +27,10 @@ def done(action: str, **fields: object) -> dict[str, Any]:
     return {"action": action, "requestId": 1, "status": "success", **fields}
 
 
+def sent(action: str, fields: str) -> str:
+    return f'{{"action":"{action}","requestId":1,{fields}}}'
+
+
 NO_DEVICE = "Device with such deviceId = nowhere not found"
 DENIED = "Access is denied"
 TOKENS = {"accessToken": ANY, "refreshToken": ANY}
@@ -210,6 +214,42 @@ CASES = [
         "admin",
         '{"action":"notification/get","requestId":1,"deviceId":"mine","notificationId":1}',
         failed("notification/get", 404, "Requested notification not found"),
+    ),
+    # -- text that no database holds
+    *(
+        Case(f"NUL in {action} {fields}", "admin", sent(action, fields), failed(action, 400, MALFORMED["error"]))
+        for action, fields in (
+            ("device/get", '"deviceId":"a\\u0000b"'),
+            ("device/save", '"deviceId":"mine","device":{"name":"\\u0000"}'),
+            ("device/list", '"namePattern":"\\u0000%"'),
+            ("notification/insert", '"deviceId":"mine","notification":{"notification":"a\\u0000b"}'),
+            ("notification/list", '"deviceId":"mine","names":["a","\\u0000"]'),
+            ("notification/subscribe", '"names":["\\u0000"]'),
+            ("command/insert", '"deviceId":"mine","command":{"command":"c","status":"\\u0000"}'),
+            ("command/update", '"deviceId":"mine","commandId":1,"command":{"status":"\\u0000"}'),
+            ("command/list", '"deviceId":"mine","status":"\\u0000"'),
+            ("user/insert", '"user":{"login":"lo\\u0000gin","password":"secret-7","role":1}'),
+            ("network/insert", '"network":{"name":"\\u0000"}'),
+            ("configuration/put", '"name":"x","value":"\\u0000"'),
+        )
+    ),
+    Case(
+        "NUL and no permission",
+        None,
+        sent("device/list", '"name":"\\u0000"'),
+        failed("device/list", 401, "Unauthorized"),
+    ),
+    Case(
+        "NUL in what stays JSON",
+        "client",
+        INSERT + '{"notification":"\\\\u0000","parameters":{"\\u0000":"\\u0000"}}}',
+        done("notification/insert", notification={"id": ANY, "timestamp": ANY}),
+    ),
+    Case(
+        "half a surrogate pair in a name",
+        "admin",
+        sent("device/save", '"deviceId":"mine","device":{"name":"\\udc00"}'),
+        MALFORMED,
     ),
     # -- commands
     Case(
