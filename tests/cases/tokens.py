@@ -12,6 +12,14 @@ NOW = 1_750_000_000_000
 LATER = NOW + 60_000
 KEY = b"0123456789abcdef0123456789abcdef"
 
+ACTIONS = [
+    "*", "None", "GetNetwork", "GetDevice", "GetDeviceNotification", "GetDeviceCommand", "RegisterDevice",
+    "CreateDeviceCommand", "UpdateDeviceCommand", "CreateDeviceNotification", "GetCurrentUser",
+    "UpdateCurrentUser", "ManageUser", "ManageConfiguration", "ManageNetwork", "ManageToken", "ManagePlugin",
+    "GetDeviceType", "ManageDeviceType",
+]  # fmt: skip
+"""Names by id (reference 2.4)."""
+
 USER: dict[str, Any] = {"u": 1, "a": [2, 3], "n": ["1"], "dt": ["*"], "e": LATER, "t": 1}
 PLUGIN: dict[str, Any] = {"tpc": "plugin_topic_x", "a": [16], "e": LATER, "t": 1}
 

@@ -1,0 +1,162 @@
+"""Who may do what: written from the DeviceHive reference (2.4 to 2.7, 3, 5.4) and the project's stricter rules, for the
+matrix to judge by. Imports nothing of Skep. `j` is who calls, `t` what he names (None where nothing), `w` the world."""
+
+import time
+from typing import Any
+
+from tests.cases.refusals import DENIED, REFUSALS
+from tests.cases.tokens import ACTIONS
+
+# Actions, one of which is enough ("-": public) | checks in their order | what a success shows | operations.
+# A row with $ is two: for notifications and commands, for networks and device types.
+TABLE = """
+-|||server/welcome server/info server/cacheInfo cluster/info
+-|token||authenticate
+-|credentials||token
+-|refresh_type refresh_lifetime refresh_user||token/refresh
+ManageToken|token_for user is_active||token/create
+GetDevice||devices|device/list device/count
+GetDevice|is_device device|devices|device/get
+RegisterDevice|into_network into_type exists own_device||device/save
+RegisterDevice|is_device device||device/delete
+GetDevice$M|is_device device|devices|$m/list $m/get $m/pollDevice
+GetDeviceCommand|is_device device|devices|command/wait
+GetDevice$M|is_device device is_place place is_kind kind|devices|$m/poll
+GetDevice$M|is_device device is_place place is_kind kind somewhere||$m/subscribe
+GetDevice$M|||$m/unsubscribe
+CreateDevice$M|is_device device||$m/insert
+UpdateDeviceCommand|is_device device||command/update
+GetDeviceCommand GetDeviceNotification|||subscription/list
+Get$C||$ks|$c/list $c/count
+Get$C|sees_$k $k|$ks devices|$c/get
+Manage$C|||$c/insert
+Manage$C|sees_$k $k||$c/update
+Manage$C|sees_$k $k inside||$c/delete
+ManageUser||users|user/list user/count
+ManageUser|user|user networks_of|user/get
+GetCurrentUser||user networks_of|user/getCurrent
+UpdateCurrentUser|||user/updateCurrent
+ManageUser|new_user||user/insert
+ManageUser|user within||user/update
+ManageUser|user not_oneself within||user/delete
+GetNetwork|user member|networks|user/getNetwork
+ManageNetwork|sees_network user within_types network||user/assignNetwork
+ManageNetwork|sees_network user network||user/unassignNetwork
+ManageDeviceType|user|types_of|user/getDeviceTypes
+GetDeviceType|user typed|types|user/getDeviceType
+ManageDeviceType|sees_type user within_networks type limited||user/assignDeviceType
+ManageDeviceType|sees_type user type limited||user/unassignDeviceType
+ManageDeviceType|every_type user within_networks||user/allowAllDeviceTypes
+ManageDeviceType|every_type user||user/disallowAllDeviceTypes
+ManageConfiguration|configuration||configuration/get configuration/delete
+ManageConfiguration|no_secret||configuration/put
+"""
+RULES: dict[str, list[str]] = {}
+for M, C in (("Notification", "Network"), ("Command", "DeviceType")):
+    rows = TABLE.replace("$M", M).replace("$m", M.lower()).replace("$C", C).replace("$c", C.lower())
+    rows = rows.replace("$k", C.removeprefix("Device").lower()).strip()
+    RULES |= {name: row.split("|") for row in rows.splitlines() for name in row.split("|")[3].split()}
+
+
+def expect(operation: str, caller: Any, target: Any, world: Any) -> tuple[int, str, frozenset[str]]:
+    """(status, 200 for any success; text of a refusal; names of the world that a success shows, exactly these).
+    caller: `.user` and `.claims`, a token's payload or None."""
+    actions, checks, shows, _ = RULES[operation]
+    who = Who(caller, set(actions.split()), target, world)
+    first = "token lifetime action " if actions != "-" else "token lifetime " if caller.claims else ""
+    for check in (first + checks).split():
+        if not CHECKS[check](who, target, world):
+            status, text = REFUSALS.get(check, DENIED)
+            return status, text.format(**vars(target)), frozenset()
+    shown = frozenset(name for what in shows.split() for name in SHOWN[what](who, target, world))
+    return 200, "", shown if target.name is None else shown & {target.name}
+
+
+class Who:
+    """What token and user both allow as of now. networks, types: None for all."""
+
+    def __init__(self, caller: Any, wanted: set[str], target: Any, world: Any) -> None:
+        claims, user = self.claims, self.user = caller.claims, caller.user
+        self.wanted = wanted
+        self.device = world.devices.get(target.device)
+        self.target = world.users.get(target.user) if target.user else user
+        if claims is None or user is None:
+            return
+        self.is_admin, every = user.role == 0, user.role == 0 or user.all_types
+        self.actions = set(ACTIONS[2:]) if 0 in (claims["a"] or ()) else {ACTIONS[i] for i in claims["a"] or ()}
+        self.networks = both(claims["n"], None if self.is_admin else user.networks)
+        self.unlimited = self.is_admin and (claims["a"], claims["n"], claims["dt"]) == ([0], ["*"], ["*"])
+        self.types = both(["*"] if claims["dt"] is None and every else claims["dt"], None if every else user.types)
+
+    def sees(self, network: int | None = None, type: int | None = None) -> bool:
+        inside = network is None or self.networks is None or network in self.networks
+        return inside and (type is None or self.types is None or type in self.types)
+
+
+def both(listed: list[str] | None, held: frozenset[int] | None) -> frozenset[int] | None:
+    if listed == ["*"]:
+        return held
+    ids = frozenset(map(int, listed or ()))
+    return ids if held is None else ids & held
+
+
+def devices(j: Any, t: Any, w: Any) -> list[str]:
+    found = [d for d in w.devices.values() if t.network in (None, d.network) and t.type in (None, d.type)]
+    return [d.id for d in found if t.device in (None, d.id) and (j is None or j.sees(d.network, d.type))]
+
+
+def within(j: Any, networks: bool = False, types: bool = False) -> bool:
+    inside = not networks or j.networks is None or j.target.networks <= j.networks
+    return inside and (not types or j.types is None or (not j.target.all_types and j.target.types <= j.types))
+
+
+CHECKS: Any = {
+    "token": lambda j, t, w: j.claims and j.claims["t"] == 1 and "tpc" not in j.claims and j.user and not j.user.status,
+    "lifetime": lambda j, t, w: j.claims["e"] > time.time() * 1000,
+    "action": lambda j, t, w: j.actions & j.wanted,
+    "credentials": lambda j, t, w: t.login,
+    "refresh_type": lambda j, t, w: t.grant["t"] == 0,
+    "refresh_lifetime": lambda j, t, w: t.grant["e"] > time.time() * 1000,
+    "refresh_user": lambda j, t, w: t.grant["u"] in w.users and w.users[t.grant["u"]].status == 0,
+    "token_for": lambda j, t, w: j.is_admin or t.user == j.user.id,
+    "is_active": lambda j, t, w: j.target.status == 0,
+    # Only who sees everything is told that something is not there.
+    "is_device": lambda j, t, w: t.device is None or j.device or j.networks is not None or j.types is not None,
+    "device": lambda j, t, w: t.device is None or (j.device and j.sees(j.device.network, j.device.type)),
+    "own_device": lambda j, t, w: not j.device or j.sees(j.device.network, j.device.type),
+    "network": lambda j, t, w: t.network in w.networks,
+    "type": lambda j, t, w: t.type in w.types,
+    "sees_network": lambda j, t, w: j.sees(t.network),
+    "sees_type": lambda j, t, w: j.sees(None, t.type),
+    "every_type": lambda j, t, w: j.types is None,
+    "inside": lambda j, t, w: devices(j, t, w) == devices(None, t, w),
+    "place": lambda j, t, w: t.network is None or (t.network in w.networks and j.sees(t.network)),
+    "is_place": lambda j, t, w: not j.is_admin or CHECKS["place"](j, t, w),
+    "kind": lambda j, t, w: t.type is None or (t.type in w.types and j.sees(None, t.type)),
+    "is_kind": lambda j, t, w: not j.is_admin or CHECKS["kind"](j, t, w),
+    "somewhere": lambda j, t, w: t.device or ((t.network or j.networks != set()) and (t.type or j.types != set())),
+    "into_network": lambda j, t, w: j.sees(t.network) if t.network else any(map(j.sees, j.user.networks)),
+    "into_type": lambda j, t, w: j.sees(None, t.type) if t.type else j.types != set(),
+    "exists": lambda j, t, w: t.network in (None, *w.networks) and t.type in (None, *w.types),
+    "new_user": lambda j, t, w: j.types is None,
+    "user": lambda j, t, w: j.target and (j.is_admin or j.target is j.user),
+    # Who may set a user's password can be that user, and what a user is given the caller must see.
+    "within": lambda j, t, w: j.target is j.user or j.unlimited or (j.target.role == 1 and within(j, True, True)),
+    "within_networks": lambda j, t, w: j.target.role == 0 or within(j, networks=True),
+    "within_types": lambda j, t, w: j.target.role == 0 or within(j, types=True),
+    "not_oneself": lambda j, t, w: j.target is not j.user,
+    "member": lambda j, t, w: t.network in j.target.networks and j.sees(t.network),
+    "typed": lambda j, t, w: t.type in j.target.types and j.sees(None, t.type),
+    "limited": lambda j, t, w: not j.target.all_types,
+    "configuration": lambda j, t, w: t.name in w.configuration,
+    "no_secret": lambda j, t, w: "secret" not in t.name,
+}
+SHOWN: Any = {
+    "devices": devices,
+    "networks": lambda j, t, w: [n for i, n in w.networks.items() if t.network in (None, i) and j.sees(i)],
+    "types": lambda j, t, w: [n for i, n in w.types.items() if t.type in (None, i) and j.sees(None, i)],
+    "users": lambda j, t, w: [u.login for u in w.users.values() if j.is_admin or u is j.user],
+    "user": lambda j, t, w: [j.target.login],
+    "networks_of": lambda j, t, w: [w.networks[i] for i in j.target.networks if j.sees(i)],
+    "types_of": lambda j, t, w: [w.types[i] for i in j.target.types if j.sees(None, i)],
+}

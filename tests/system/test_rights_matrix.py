@@ -1,0 +1,123 @@
+"""Every caller at every operation of REST and WebSocket, aimed at what is his, a foreigner's, and not there at all.
+
+The cells come from the product's own tables of routes and actions, the judgement from `rights/oracle.py`, which knows
+nothing of Skep. With the full engines, whose rights are the same code, a share is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.system.rights import callers, changes, matrix, oracle
+from tests.system.rights import world as worlds
+from tests.system.rights.matrix import Judged, Place
+from tests.system.rights.operations import AIMS, OPERATION
+from tests.system.rights.wire import Http, Socket
+from tests.system.rights.world import World
+
+pytestmark = pytest.mark.system
+CELLS = 3_000
+SHARE = 7
+"""On the full engines every how many-th cell is asked; prime to the number of targets."""
+
+
+def every(suite: Any) -> int:
+    return SHARE if suite.engines == "full" else 1
+
+
+def place(suite: Any) -> Place:
+    return Place(suite.rest, suite.auth, suite.ws)
+
+
+@pytest.fixture
+def db(suite: Any) -> Iterator[psycopg.Connection[Any]]:
+    with worlds.connect(suite) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def world(suite: Any, db: psycopg.Connection[Any]) -> AsyncIterator[World]:
+    [made] = worlds.build(db, 1, suite.sign)
+    await matrix.stock(place(suite), made)
+    yield made
+    worlds.erase(db, [made])
+
+
+def complaints(judged: list[Judged]) -> str:
+    wrong = [j for j in judged if j.complaint]
+    kinds = Counter(f"{j.cell.entry} {j.cell.operation}" for j in wrong)
+    return "\n".join(
+        [f"{len(wrong)} of {len(judged)} wrong: {kinds}", *(f"{j.cell}: {j.complaint}" for j in wrong[:20])]
+    )
+
+
+def test_every_operation_is_in_the_matrix():
+    """And the matrix has none that is not there any more."""
+    there = {operation for _, operation, _ in matrix.entries()}
+    assert there == set(AIMS) == set(oracle.RULES)
+    assert set(OPERATION) == {route for _, _, route in matrix.entries() if route}
+
+
+async def test_refusals_and_reads(suite, db, world):
+    """What changes nothing shares a world, and leaves it as it was."""
+    asked = [cell for cell in matrix.cells(world) if not matrix.spoils(cell)][:: every(suite)]
+    before = changes.rows(db)
+    judged = await matrix.ask(place(suite), asked)
+    assert len(judged) == len(asked) > CELLS / every(suite)
+    assert not [j for j in judged if j.complaint], complaints(judged)
+    assert matrix.told_apart(judged) == []
+    assert changes.rows(db) == before
+
+
+async def test_allowed_changes(suite, db, world):
+    """Each in a world of its own, of which nothing else changes."""
+    asked = [cell for cell in matrix.cells(world) if matrix.spoils(cell)][:: every(suite)]
+    own = worlds.build(db, len(asked), suite.sign)
+    try:
+        before = changes.rows(db)
+        moved = [matrix.moved(cell, to) for cell, to in zip(asked, own, strict=True)]
+        judged = await matrix.ask(place(suite), moved)
+        assert not [j for j in judged if j.complaint], complaints(judged)
+        assert changes.unasked(moved, changes.rows(db) ^ before) == []
+    finally:
+        worlds.erase(db, own)
+
+
+async def test_pushes(suite, world):
+    """Replayed and live, each subscriber gets what he sees of the four devices, and a witness says when all is out."""
+    names = {"old": f"{world.mark}stored", "new": f"{world.mark}live"}
+    sockets = {name: await Socket.open(suite.ws) for name in callers.CALLERS if name not in callers.REFUSED}
+    try:
+        expected = {}
+        for name, socket in sockets.items():
+            caller = callers.made(name, world)
+            assert (await socket.ask({"action": "authenticate", "token": caller.token})).status == 200
+            wanted = {"action": "notification/subscribe", "names": list(names.values()), "timestamp": 1}
+            answer = await socket.ask(wanted)
+            target = matrix.aimed("notification/subscribe", "", caller, world)
+            assert answer.status == oracle.expect("notification/subscribe", caller, target, world)[0], name
+            expected[name] = oracle.expect("notification/poll", caller, target, world)[2]
+        assert any(expected.values())
+        async with Http(suite.rest) as http:
+            for device in world.devices:
+                body = json.dumps({"notification": names["new"]}).encode()
+                made = await http.ask("POST", f"/device/{device}/notification", body, callers.made("root", world).token)
+                assert made.status == 201
+        async with asyncio.timeout(10):
+            while len(sockets["root"].pushed) < 2 * len(world.devices):
+                await sockets["root"].ask({"action": "server/info"})
+        for name, socket in sockets.items():
+            assert (await socket.ask({"action": "server/info"})).status == 200  # behind what was pushed
+            pushed = [json.loads(text)["notification"] for text in socket.pushed]
+            got = {key: sorted(p["deviceId"] for p in pushed if p["notification"] == names[key]) for key in names}
+            assert got == dict.fromkeys(names, sorted(expected[name])), name
+    finally:
+        for socket in sockets.values():
+            await socket.close()
