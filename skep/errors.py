@@ -9,7 +9,7 @@ SkepError
 ├── MethodNotAllowed 405
 ├── Conflict 409          lost against a concurrent change
 ├── TooLarge 413
-├── TooManyRequests 429   `retry_after` seconds
+├── TooManyRequests 429
 ├── Internal 500          the platform failed on this one input
 └── Unavailable 503       a part is away or did not answer in time; safe to try again
 
@@ -21,9 +21,11 @@ from __future__ import annotations
 
 
 class SkepError(Exception):
-    """`status` is the HTTP status and WebSocket code, `text` what the client reads. The docstring is the default."""
+    """`status` is the HTTP status and WebSocket code, `text` what the client reads. The docstring is the default.
+    retry_after: seconds until it is worth trying again, if it is."""
 
     status = 500
+    retry_after: int | None = None
 
     def __init__(self, text: str | None = None) -> None:
         self.text = text if text is not None else (type(self).__doc__ or "")
@@ -96,6 +98,7 @@ class Unavailable(SkepError):
     """Service is not available, try again"""
 
     status = 503
+    retry_after: int | None = 1
 
 
 BY_STATUS: dict[int, type[SkepError]] = {
@@ -113,8 +116,3 @@ BY_STATUS: dict[int, type[SkepError]] = {
         Unavailable,
     )
 }
-
-
-def from_reply(code: int, text: str) -> SkepError:
-    """The error another service answered with."""
-    return BY_STATUS.get(code, Internal)(text)

@@ -39,11 +39,20 @@ class Upgrade(RequestHandler):
             key = self._key()
             socket = await self._socket()
         except errors.SkepError as error:
-            self.set_status(error.status)
-            self.set_header("Content-Type", "application/json")
-            self.finish(web_json.encode({"error": error.status, "message": error.text}))
+            if error.retry_after is not None:
+                self.set_header("Retry-After", str(error.retry_after))
+            self._refuse(error.status, error.text)
             return
         await self._accept(key, socket)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """What Tornado refuses itself, e.g. another method."""
+        self._refuse(status_code, f"HTTP {status_code} {HTTPStatus(status_code).phrase}")
+
+    def _refuse(self, status: int, text: str) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(web_json.encode({"error": status, "message": text}))
 
     def _key(self) -> bytes:
         """Raises BadRequest for what is no handshake, Forbidden for a foreign origin."""
@@ -68,7 +77,7 @@ class Upgrade(RequestHandler):
     async def _socket(self) -> Socket:
         """Raises Unauthorized for a token that is no good, TooManyRequests."""
         token = bearer(self.request.headers.get("Authorization"))
-        address = self.request.remote_ip or ""
+        address = self.settings["client_address"](self.request.headers, self.request.remote_ip or "")
         if not self._hub.room(address, self._per_address):
             raise errors.TooManyRequests
         socket = Socket(self._hub, self._services, address, f"http://{self.request.host}{self._rest_prefix}")

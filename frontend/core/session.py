@@ -297,7 +297,9 @@ class Session:
             return
         if len(request_id) > MAX_ECHO:
             request_id = b"null"
-        text = json.encode({"code": error.status, "status": "error", "error": error.text})
+        # Where REST answers without a body there are five keys all the same, and clients take the text for the failure.
+        said = error.text or errors.BY_STATUS.get(error.status, errors.Internal).__doc__
+        text = json.encode({"code": error.status, "status": "error", "error": said})
         self.outlet.send(b'{"action":' + action + b',"requestId":' + request_id + b"," + text[1:])
 
     # -- for actions ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections import defaultdict
 from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import MsgspecError, Raw
 
 from skep import errors
@@ -110,7 +111,7 @@ class Calls:
         if reply.code == 0:
             future.set_result(bytes(reply.body))
         else:
-            future.set_exception(Failed(reply.code, reply.message))
+            future.set_exception(Failed(reply.code, reply.message, _seconds(reply.body)))
 
     def _repeat(self, correlations: list[bytes]) -> None:
         for correlation in correlations:
@@ -205,3 +206,10 @@ class _Batch:
         self.taken = taken
         self.tries = 0
         self.deadline = 0
+
+
+def _seconds(body: Raw) -> int | None:
+    try:
+        return msgspec.msgpack.decode(body, type=int | None)
+    except MsgspecError:
+        return None

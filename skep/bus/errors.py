@@ -49,9 +49,11 @@ class TimedOut(BusError):
 
 
 class Failed(BusError):
-    """The called service answered with an error: `code` is an HTTP status, `message` the text for the client."""
+    """The called service answered with an error: `code` is an HTTP status, `message` the text for the client.
+    retry_after: as the service said."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = self.code = code
         self.message = message
+        self.retry_after = retry_after or (1 if code == errors.Unavailable.status else None)

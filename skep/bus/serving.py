@@ -95,7 +95,7 @@ class Serving:
         except TimeoutError:
             return
         except SkepError as error:
-            self._bus.reply(call, error.status, error.text)
+            self._bus.reply(call, error.status, error.text, error.retry_after)
         except msgspec.MsgspecError:
             self._bus.reply(call, BadRequest.status, BadRequest().text)
         except Exception:

@@ -21,7 +21,6 @@ from skep.errors import (
     NotFound,
     SkepError,
     TooLarge,
-    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -208,11 +207,9 @@ class Exchange(httputil.HTTPMessageDelegate):
     def _fail(self, error: SkepError) -> None:
         body = json.encode({"error": error.status, "message": error.text}) if error.text else b""
         extra = {}
-        if isinstance(error, TooManyRequests):
+        if error.retry_after is not None:
             extra["Retry-After"] = str(error.retry_after)
-        elif isinstance(error, Unavailable):
-            extra["Retry-After"] = "1"
-        elif isinstance(error, Unauthorized):
+        if error.status == HTTPStatus.UNAUTHORIZED:
             extra["WWW-Authenticate"] = "Bearer"
         elif error.status == HTTPStatus.METHOD_NOT_ALLOWED:
             extra["Allow"] = ", ".join(self._server.table.allowed(self._below_prefix() or ""))
@@ -287,23 +284,14 @@ class Exchange(httputil.HTTPMessageDelegate):
     def _context(self, headers: httputil.HTTPHeaders) -> Context:
         given = headers.get("X-Request-Id", "")
         peer = getattr(getattr(self._connection, "context", None), "remote_ip", None) or ""
-        trusted = self._server.is_trusted(peer)
         return Context(
             app=self._server.app,
             headers=headers,
             request_id=given if _REQUEST_ID.fullmatch(given) else self._server.request_id(),
-            address=self._forwarded(headers, peer) if trusted else peer,
+            address=self._server.client_address(headers, peer),
             host=headers.get("Host", ""),
             secure=headers.get("X-Forwarded-Proto", "") == "https",  # only shown back to who sent it
         )
-
-    def _forwarded(self, headers: httputil.HTTPHeaders, peer: str) -> str:
-        # From the right: what trusted gateways appended. What stands left of the first other address is hearsay.
-        for address in reversed(headers.get("X-Forwarded-For", "").split(",")):
-            address = address.strip()
-            if address and not self._server.is_trusted(address):
-                return address
-        return peer
 
 
 def _method(method: str, headers: httputil.HTTPHeaders) -> str:

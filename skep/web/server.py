@@ -45,7 +45,8 @@ class Server(httputil.HTTPServerConnectionDelegate):
     """Serves `routes` below `prefix`, e.g. "/api/rest", and /health and /metrics at the root and below the prefix.
 
     authenticate: token -> principal, raises `Unauthorized`. context: handed to handlers as `ctx.app`.
-    extra_handlers: Tornado URL specs with whole paths, e.g. ("/api/websocket", Handler, {...}). health: parts of the
+    extra_handlers: Tornado URL specs with whole paths, e.g. ("/api/websocket", Handler, {...}); their settings have
+    `client_address`. health: parts of the
     service and whether they work; one that does not makes /health 503.
     """
 
@@ -74,7 +75,7 @@ class Server(httputil.HTTPServerConnectionDelegate):
         self.max_in_flight = MAX_IN_FLIGHT
         self._trusted = [ipaddress.ip_network(text) for text in config.trusted_proxies]
         handlers = [*extra_handlers]
-        self._application = Application(handlers, **(application_settings or {}))
+        self._application = Application(handlers, client_address=self.client_address, **(application_settings or {}))
         self._extra_paths = [re.compile(handler[0]) for handler in handlers]
         self._run, self._count = secrets.token_hex(3), 0
         self._http = HTTPServer(
@@ -123,6 +124,16 @@ class Server(httputil.HTTPServerConnectionDelegate):
     def request_id(self) -> str:
         self._count += 1
         return f"{self._run}-{self._count:x}"
+
+    def client_address(self, headers: httputil.HTTPHeaders, peer: str) -> str:
+        """Of the client, where a trusted gateway says so; else of the peer."""
+        if self.is_trusted(peer):
+            # From the right: what trusted gateways appended. What stands left of the first other address is hearsay.
+            for address in reversed(headers.get("X-Forwarded-For", "").split(",")):
+                address = address.strip()
+                if address and not self.is_trusted(address):
+                    return address
+        return peer
 
     def is_trusted(self, address: str) -> bool:
         """Whether `X-Forwarded-*` of this peer is believed."""

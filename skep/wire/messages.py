@@ -163,7 +163,8 @@ class Call(Struct, array_like=True):
 
 
 class Reply(Struct, array_like=True):
-    """code 0: `body` is the answer. Otherwise an HTTP status, with the API's text in `message`."""
+    """code 0: `body` is the answer. Otherwise an HTTP status, with the API's text in `message`; `body` is then null, or
+    the seconds until it is worth trying again."""
 
     correlation: bytes
     code: int = 0

@@ -99,6 +99,12 @@ CASES = [
         '{"action":"token/refresh","requestId":1}',
         failed("token/refresh", 400, "Missing or invalid payload in request"),
     ),
+    Case(
+        "token/refresh that REST refuses without a word",
+        None,
+        '{"action":"token/refresh","requestId":1,"refreshToken":"x"}',
+        failed("token/refresh", 401, "Unauthorized"),
+    ),
     # -- permission before parameters
     Case("anonymous", None, '{"action":"device/list","requestId":1}', failed("device/list", 401, "Unauthorized")),
     Case(

@@ -234,6 +234,16 @@ async def test_refusals_over_the_bus(bus: Bus, request_: messages.AuthRequest, c
     assert (error.value.code, error.value.message) == (code, text)
 
 
+async def test_the_asker_is_told_when_to_try_again(bus: Bus) -> None:
+    for _ in range(10):
+        with pytest.raises(Failed, match="Invalid credentials"):
+            await bus.request(topics.AUTH_REQUESTS, messages.Login("nobody", "x", "8.8.8.8"))
+    with pytest.raises(Failed) as error:
+        await bus.request(topics.AUTH_REQUESTS, messages.Login("nobody", "x", "8.8.8.8"))
+    assert error.value.code == 429
+    assert 30 < (error.value.retry_after or 0) <= 60
+
+
 async def test_a_disabled_user_is_out_at_once(service: Service, metadata: Metadata) -> None:
     pair = (await service.login("client"))[1]
     client = await metadata.users.by_login("client")

@@ -56,7 +56,7 @@ async def edge(request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
         server = web.Server(
             [],
             "/api/rest",
-            settings.Edge(),
+            settings.Edge(trusted_proxies=("127.0.0.1",)),
             frontend.authenticate,
             frontend.services,
             extra_handlers=[("/api/websocket", Upgrade, arguments)],
@@ -107,10 +107,10 @@ class Raw:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def open(cls, edge: Edge, first: bytes = b"") -> Raw:
+    async def open(cls, edge: Edge, first: bytes = b"", *headers: str) -> Raw:
         raw = cls(*await asyncio.open_connection("127.0.0.1", edge.port))
         edge.clients.append(raw.writer)
-        raw.writer.write(handshake() + first)
+        raw.writer.write(handshake(*headers) + first)
         head = await asyncio.wait_for(raw.reader.readuntil(b"\r\n\r\n"), 5)
         assert head.startswith(b"HTTP/1.1 101 ")
         assert b"Sec-Websocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=" in head  # of a key of zeros
@@ -419,6 +419,7 @@ REFUSED = {
     "short key": (handshake(key="eA=="), 400),
     "no base64": (handshake(key="*" * 24), 400),
     "foreign origin": (handshake("Origin: https://evil"), 403),
+    "method": (handshake().replace(b"GET", b"POST"), 405),
 }
 
 
@@ -430,6 +431,8 @@ async def test_no_handshake(edge: Edge, sent: bytes, status: int) -> None:
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert (b"Sec-Websocket-Version: 13" in head) == (b"Version: 8" in sent)
+    body = json.loads(await asyncio.wait_for(reader.readuntil(b"}"), 5))
+    assert (body["error"], set(body)) == (status, {"error", "message"})
 
 
 async def test_sockets_of_an_address_without_authentication_are_bounded(edge: Edge) -> None:
@@ -438,12 +441,24 @@ async def test_sockets_of_an_address_without_authentication_are_bounded(edge: Ed
         async with connect(edge.url):
             pass
     assert refused.value.response.status_code == 429
+    assert refused.value.response.headers["Retry-After"] == "1"
     waiting[0].writer.write(masked(TEXT, b'{"action":"authenticate","token":"client"}'))
     await waiting[0].reply()
     waiting[1].reset()
     await until(lambda: len(edge.hub.sockets) == 2)
     for _ in range(2):
         await Raw.open(edge)
+
+
+async def test_behind_a_gateway_each_client_counts_by_itself(edge: Edge) -> None:
+    for _ in range(3):
+        await Raw.open(edge, b"", "X-Forwarded-For: 1.1.1.1, 6.6.6.6")
+    assert not edge.hub.room("6.6.6.6", 3)
+    assert edge.hub.room("127.0.0.1", 1)
+    raw = await Raw.open(edge, b"", "X-Forwarded-For: 7.7.7.7")
+    raw.writer.write(masked(TEXT, b'{"action":"token","login":"a","password":"b"}'))
+    await raw.reply()
+    assert [login.address for login in edge.frontend.bus.logins] == ["7.7.7.7"]
 
 
 async def test_a_client_that_leaves_before_the_answer(edge: Edge) -> None:

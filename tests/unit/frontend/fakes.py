@@ -65,6 +65,7 @@ class FakeBus:
         self.stored: list[Item] = []
         self.hold_markers: asyncio.Event | None = None
         self.has_sent = asyncio.Event()
+        self.logins: list[messages.Login] = []
 
     def call(self, topic: str, body: Any, key: bytes | None = None, **_: Any) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -117,8 +118,12 @@ class FakeBus:
                 await self.hold_markers.wait()
             return messages.encode((options["partition"], self.marked))
         assert topic == topics.AUTH_REQUESTS
-        if isinstance(body, messages.Login) and body.password == "wrong":
-            raise Failed(401, "Invalid credentials")
+        if isinstance(body, messages.Login):
+            self.logins.append(body)
+            if body.password == "wrong":
+                raise Failed(401, "Invalid credentials")
+        if isinstance(body, messages.Refresh):
+            raise Failed(401, "")
         return messages.encode(messages.Tokens("access", "refresh"))
 
     async def describe(self, topic: str) -> Any:

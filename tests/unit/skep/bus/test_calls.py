@@ -61,6 +61,20 @@ async def test_a_code_is_a_failure() -> None:
     assert (failed.value.code, failed.value.status, failed.value.text) == (404, 404, "missing")
 
 
+@pytest.mark.parametrize(
+    ("code", "body", "seconds"), [(429, 37, 37), (503, None, 1), (404, None, None), (429, "x", None)]
+)
+async def test_a_failure_says_when_to_try_again(code: int, body: object, seconds: int | None) -> None:
+    calls, _, pipe = make()
+    future = ask(calls)
+    await turn()
+    call = messages.decode_call(published(pipe)[0].payload or b"")
+    answer(calls, messages.Reply(call.correlation, code, "later", msgspec.Raw(messages.encode(body))))
+    with pytest.raises(Failed) as failed:
+        await future
+    assert failed.value.retry_after == seconds
+
+
 async def test_answers_nobody_waits_for_are_counted() -> None:
     calls, publisher, _ = make()
     answer(calls, messages.Reply(b"?" * 16))
