@@ -69,9 +69,12 @@ class World:
         return frozenset(re.findall(rf"{self.mark}-(?:net|typ|dev|usr)-[a-z]+", text))
 
 
+def database_url(suite: Suite) -> str:
+    return postgres.server(suite.data, suite.secret("postgres_password")).url("skep")
+
+
 def connect(suite: Suite) -> psycopg.Connection[Any]:
-    server = postgres.server(suite.data, suite.secret("postgres_password"))
-    return psycopg.connect(server.url("skep"), autocommit=True)
+    return psycopg.connect(database_url(suite), autocommit=True)
 
 
 def build(db: psycopg.Connection[Any], count: int, sign: Sign) -> list[World]:
