@@ -19,6 +19,7 @@ from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
+from frontend.core.logins import Logins
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
 from frontend.core.quiet import QuietScopes
@@ -81,6 +82,7 @@ class App:
             rights=rights,
             tokens=Tokens(self._bus),
             identities=identities,
+            logins=Logins(meta.users.seen),
             interests=interests,
             registry=registry,
             polls=Polls(registry, interests, messages, identities, quiet, now, s.polls),
@@ -122,6 +124,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
             await self._services.interests.close()
+        await self._services.logins.close()
         await self._relay.stop()
         await self._bus.close()
         await self._metadata.stop()

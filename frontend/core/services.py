@@ -12,6 +12,7 @@ from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
+from frontend.core.logins import Logins
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
 from frontend.core.rights import Rights
@@ -57,6 +58,7 @@ class Services:
     rights: Rights
     tokens: Tokens
     identities: Identities
+    logins: Logins
     interests: Interests
     registry: Registry
     polls: Polls

@@ -112,6 +112,7 @@ class Session:
         self._expires = identity.principal.expires if identity.principal is not None else 0
         self.anonymous_since = None
         self._follow()
+        await self.services.logins.note(identity.user_id)
 
     def _follow(self) -> None:
         """The rights are others: subscriptions that name no place are for all that is seen now."""

@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skep import access, errors
@@ -119,6 +119,10 @@ class Users:
     async def login_succeeded(self, id: int) -> int | None:
         """Forget the failures, note the time; gives `last_login` in ms."""
         return await self._database.write(_login_succeeded, id)
+
+    async def seen(self, ids: builtins.list[int]) -> None:
+        """They are there: notes the time, as `login_succeeded`. Whom somebody else is writing just now is left out."""
+        await self._database.write(_seen, ids)
 
     async def networks(self, id: int) -> builtins.list[Network]:
         """The networks the user is a member of."""
@@ -298,9 +302,20 @@ async def _login_failed(t: Transaction, id: int) -> int:
     return attempts
 
 
+async def _seen(t: Transaction, ids: list[int]) -> None:
+    now, every = await _times(t)
+    old = or_(users.c.last_login.is_(None), users.c.last_login < now - every)
+    due = select(users.c.id).where(within(users.c.id, ids) & old).with_for_update(skip_locked=True)
+    await t.run(update(users).where(users.c.id.in_(due)).values(last_login=now))
+
+
+async def _times(t: Transaction) -> tuple[int, int]:
+    """Now, and how old a `last_login` is to be renewed; ms."""
+    return time.time_ns() // 1_000_000, await configuration.number(t, "user.login.lastTimeout", 1000) or 0
+
+
 async def _login_succeeded(t: Transaction, id: int) -> int | None:
-    now = time.time_ns() // 1_000_000
-    every = await configuration.number(t, "user.login.lastTimeout", 1000) or 0
+    now, every = await _times(t)
     user = await _locked(t, id)
     last = now if user.last_login is None or user.last_login < now - every else user.last_login
     await t.run(update(users).where(users.c.id == id).values(login_attempts=0, last_login=last))

@@ -1,7 +1,9 @@
 """Users, memberships, logins. Real PostgreSQL."""
 
+import asyncio
 import time
 
+import psycopg
 import pytest
 
 from skep import errors
@@ -194,6 +196,21 @@ async def test_the_last_login_is_noted_once_a_while(metadata):
     assert await metadata.users.login_succeeded(user.id) == first
     await metadata.configuration.put("user.login.lastTimeout", "0")
     assert await metadata.users.login_succeeded(user.id) >= first
+
+
+async def test_who_is_seen_has_logged_in(metadata, postgres_url):
+    new_one, old, busy = [await new(metadata) for _ in range(3)]
+    await metadata.configuration.put("user.login.lastTimeout", "60000")
+    first = await metadata.users.login_succeeded(old.id)
+    async with await psycopg.AsyncConnection.connect(postgres_url) as writing:
+        await writing.execute("SELECT 1 FROM users WHERE id = %s FOR UPDATE", (busy.id,))
+        await asyncio.wait_for(metadata.users.seen([busy.id, old.id, new_one.id, 10**15]), 2)
+    times = [(await metadata.users.get(user.id)).last_login for user in (new_one, old, busy)]
+    assert times[0] >= first
+    assert times[1:] == [first, None]
+    await metadata.configuration.put("user.login.lastTimeout", "0")
+    await metadata.users.seen([old.id])
+    assert (await metadata.users.get(old.id)).last_login > first
 
 
 async def test_a_rehash_does_not_undo_a_new_password(metadata, boss):

@@ -70,6 +70,10 @@ class FakeUsers:
         self.members = {1: {1, 2}, 2: {1}, 3: {2}}
         self.typed = {1: set[int](), 2: set[int](), 3: {2}}
         self.pages: list[tuple[Any, ...]] = []
+        self.noted: list[int] = []
+
+    async def seen(self, ids: list[int]) -> None:
+        self.noted += ids
 
     async def list(self, *page: Any, only: int | None = None) -> list[User]:
         self.pages.append(page)

@@ -13,6 +13,7 @@ from frontend.core.containers import Containers
 from frontend.core.devices import Devices
 from frontend.core.identities import Identities
 from frontend.core.interests import Interests
+from frontend.core.logins import Logins
 from frontend.core.messages import Messages
 from frontend.core.polls import Polls
 from frontend.core.quiet import QuietScopes
@@ -257,6 +258,7 @@ class Frontend:
             rights=rights,
             tokens=Tokens(self.bus),
             identities=self.identities,
+            logins=Logins(self.users.seen),
             interests=self.interests,
             registry=self.registry,
             polls=Polls(self.registry, self.interests, calls, self.identities, self.quiet, now),
