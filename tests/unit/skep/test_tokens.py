@@ -8,6 +8,7 @@ from skep import tokens
 from skep.errors import Unauthorized
 from skep.tokens import Claims, Keys
 from tests.cases import tokens as cases
+from tests.cases.forgeries import forgeries, service_forgeries
 
 KEYS = Keys((cases.KEY,))
 HS256 = {"alg": "HS256"}
@@ -64,6 +65,16 @@ def test_unsigned_with_the_right_header() -> None:
 def test_garbage(token: str) -> None:
     with pytest.raises(Unauthorized):
         decode(token)
+
+
+@pytest.mark.parametrize("base", [cases.USER, cases.PLUGIN, {**cases.USER, "t": 0}], ids=["user", "plugin", "refresh"])
+def test_forgeries(base: dict) -> None:
+    assert decode(cases.forged(HS256, base)).type == base["t"]
+    made = forgeries(base, cases.KEY, cases.NOW)
+    assert len(made) > 100
+    for name, token in made.items():
+        with pytest.raises(Unauthorized):
+            pytest.fail(f"{name}: {decode(token)}")
 
 
 @given(st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.none(), st.lists(st.integers())))
@@ -184,3 +195,17 @@ def test_users_and_services_tokens_are_no_substitutes() -> None:
         tokens.decode_service(cases.forged(HS256, cases.USER), secret, cases.NOW)
     with pytest.raises(Unauthorized):
         decode(tokens.encode_service("frontend", "frontend-1", secret, cases.LATER))
+
+
+def test_forged_service_tokens() -> None:
+    """Which services and instances there are is the bus's to judge."""
+    base = {"service": "tool", "instance": "tool-1", "expires": cases.LATER}
+    made = service_forgeries(base, cases.KEY, cases.NOW)
+    assert len(made) > 60
+    for name, token in made.items():
+        try:
+            service, instance = tokens.decode_service(token, cases.KEY.decode(), cases.NOW)
+        except Unauthorized:
+            continue
+        assert name.startswith("claims: "), name
+        assert (service, instance) != ("tool", "tool-1"), name
