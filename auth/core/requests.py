@@ -9,7 +9,7 @@ from msgspec import Struct
 from skep.access import BY_NAME, Action, Wanted
 from skep.errors import BadRequest
 from skep.tokens import ANY
-from skep.wire import timestamps
+from skep.wire.token_api import CreateBody
 
 NO_USER = (
     "Error! Make sure, that the passed object is correct and properly structured. Validation failed: \n"
@@ -17,34 +17,8 @@ NO_USER = (
 )
 
 
-class Timestamp(int):
-    """Milliseconds since the epoch, read from any form of the API's timestamps."""
-
-    @classmethod
-    def parse(cls, value: Any) -> Timestamp:
-        if not isinstance(value, (str, int, float)):
-            raise ValueError("no timestamp")
-        return cls(timestamps.parse(value))
-
-
-class Credentials(Struct, rename="camel"):
-    login: str | None = None
-    password: str | None = None
-
-
-class RefreshRequest(Struct, rename="camel"):
-    refresh_token: str | None = None
-
-
-class CreateRequest(Struct, rename="camel"):
-    """actions: names or ids. network_ids, device_type_ids: "*" alone, or ids."""
-
-    user_id: int | None = None
-    actions: list[Any] | None = None
-    network_ids: list[str] | None = None
-    device_type_ids: list[str] | None = None
-    expiration: Timestamp | None = None
-    refresh_expiration: Timestamp | None = None
+class CreateRequest(CreateBody, rename="camel"):
+    """Body of POST /token/create."""
 
     @property
     def target(self) -> int:

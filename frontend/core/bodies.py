@@ -9,9 +9,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from frontend.core.messages import CommandChanges, NewCommand, NewNotification
 from skep import errors
 from skep.web.json import NULL, json_object
-from skep.web.types import TIME, Integer
 from skep.wire import timestamps
-from skep.wire.fields import JsonObject, MessageName, Text
+from skep.wire.fields import TIME, Integer, JsonObject, MessageName
 
 Time = Annotated[str | int | float, Meta(extra_json_schema=TIME)]
 """As the client wrote it."""
@@ -42,7 +41,7 @@ class CommandBody(Struct):
     timestamp: Time | None = None
     parameters: JsonObject = NULL
     lifetime: Integer | None = None
-    status: Text | None = None
+    status: str | None = None
     result: JsonObject = NULL
 
     def read(self) -> NewCommand:
@@ -56,7 +55,7 @@ class CommandBody(Struct):
 class CommandUpdateBody(Struct):
     """What is absent keeps its value, null clears it."""
 
-    status: Text | UnsetType | None = UNSET
+    status: str | UnsetType | None = UNSET
     result: JsonObject | UnsetType = UNSET
 
     def read(self) -> CommandChanges:

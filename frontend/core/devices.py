@@ -13,8 +13,7 @@ from skep import errors
 from skep.access import Principal
 from skep.metadata.rows import Device, DeviceChanges
 from skep.web.json import json_object
-from skep.web.types import Integer
-from skep.wire.fields import DeviceName, JsonObject
+from skep.wire.fields import DeviceName, Integer, JsonObject
 from skep.wire.messages import NOTIFICATION
 
 
@@ -105,7 +104,7 @@ class Devices:
 
 def descending(sort_order: str | None) -> bool:
     """Of ASC, DESC or nothing, in any case. Raises BadRequest for anything else."""
-    order = (sort_order or "ASC").upper()
+    order = "ASC" if sort_order is None else sort_order.upper()
     if order not in ("ASC", "DESC"):
         raise errors.BadRequest
     return order == "DESC"

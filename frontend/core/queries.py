@@ -25,9 +25,9 @@ def listing(
     """With a sort field the order is descending unless ASC is asked for, without one ascending unless DESC is.
 
     Raises BadRequest for negative numbers and unknown fields or orders."""
-    field = (sort_field or "timestamp").lower()
-    order = (sort_order or "").upper()
-    if order not in ("", "ASC", "DESC") or field not in _SORTABLE.get(kind, _SORTABLE_COMMANDS):
+    field = "timestamp" if sort_field is None else sort_field.lower()
+    order = None if sort_order is None else sort_order.upper()
+    if order not in (None, "ASC", "DESC") or field not in _SORTABLE.get(kind, _SORTABLE_COMMANDS):
         raise errors.BadRequest
     if take < 0 or skip < 0:
         raise errors.BadRequest

@@ -11,6 +11,8 @@ from tornado.httputil import HTTPHeaders
 from skep.access import Principal
 from skep.errors import Unauthorized
 
+JSON = "application/json"
+
 
 class Context:
     """One request. `app` is the service's composition root. `address`: the client's, as text. `token`: its bearer
@@ -42,4 +44,4 @@ class Response(Struct):
 
     body: bytes
     status: int = 200
-    content_type: str = "application/json"
+    content_type: str = JSON

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tornado import httputil, iostream
 
 from skep import logs
+from skep.access import Action
 from skep.errors import (
     BadRequest,
     Internal,
@@ -24,9 +25,10 @@ from skep.errors import (
     Unauthorized,
     Unavailable,
 )
-from skep.web import json, metrics
+from skep.web import json
 from skep.web.authentication import bearer
-from skep.web.context import Context, Response
+from skep.web.context import JSON, Context, Response
+from skep.web.own import ROOT_PATHS
 from skep.web.routes import Route
 
 if TYPE_CHECKING:
@@ -153,8 +155,6 @@ class Exchange(httputil.HTTPMessageDelegate):
             ctx.token = token
             ctx.principal = await self._server.authenticate(token)
         path = self._below_prefix()
-        if self._method in ("GET", "HEAD") and path in ("/health", "/metrics"):
-            return await self._own(path)
         if path is None:
             raise NotFound
         if self._method == "OPTIONS":
@@ -162,6 +162,8 @@ class Exchange(httputil.HTTPMessageDelegate):
             return Response(b"", 204)
         route, values = self._server.table.find(self._method, path)
         self._route_name = route.name
+        if ctx.principal is not None and ctx.principal.topic is not None and route.action != Action.MANAGE_PLUGIN:
+            raise Unauthorized  # a plugin's token is good for plugins' endpoints
         return await self._call(route, ctx, values)
 
     async def _call(self, route: Route, ctx: Context, values: list[Any]) -> Response:
@@ -173,12 +175,15 @@ class Exchange(httputil.HTTPMessageDelegate):
             await route.guard(ctx, *values)
         if route.query is not None:
             values.append(route.query.decode(self._query))
+        if route.headers is not None:
+            values.append(route.headers.read(ctx.headers.items()))
         if route.body is not None:
             values.append(self._body(route.body))
         value = await route.handler(ctx, *values)
         if isinstance(value, Response):
             return value
-        return Response(b"" if route.status == HTTPStatus.NO_CONTENT else json.encode(value), route.status)
+        body = b"" if route.status == HTTPStatus.NO_CONTENT else json.encode(value)
+        return Response(body, route.status, route.content_type)
 
     def _body(self, decoder: json.Decoder[Any]) -> Any:
         data = b"".join(self._chunks)
@@ -189,16 +194,9 @@ class Exchange(httputil.HTTPMessageDelegate):
         except MalformedJson:
             raise BadRequest from None
 
-    async def _own(self, path: str) -> Response:
-        if path == "/metrics":
-            return Response(self._server.metrics.render().encode(), content_type=metrics.CONTENT_TYPE)
-        parts = await self._server.health()
-        works = all(parts.values())
-        return Response(json.encode({"status": "ok" if works else "failing", "parts": parts}), 200 if works else 503)
-
     def _below_prefix(self) -> str | None:
         prefix = self._server.prefix
-        if self._path in ("/health", "/metrics"):
+        if self._path in ROOT_PATHS:
             return self._path
         if self._path == prefix:
             return "/"
@@ -213,7 +211,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             extra["WWW-Authenticate"] = "Bearer"
         elif error.status == HTTPStatus.METHOD_NOT_ALLOWED:
             extra["Allow"] = ", ".join(self._server.table.allowed(self._below_prefix() or ""))
-        self._write(error.status, body, "application/json", extra)
+        self._write(error.status, body, JSON, extra)
 
     def _write(self, status: int, body: bytes, content_type: str, extra: dict[str, str] | None = None) -> None:
         if self._answered:
@@ -261,7 +259,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         headers["X-Request-Id"] = self._ctx.request_id
         headers["Date"] = httputil.format_timestamp(time.time())
         if status != HTTPStatus.NO_CONTENT:
-            headers["Content-Type"] = content_type
+            if body:
+                headers["Content-Type"] = content_type
             headers["Content-Length"] = str(len(body))
         return headers
 

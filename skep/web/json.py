@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from skep.errors import BadRequest, MalformedJson
-from skep.web.types import MAX_INT, members
+from skep.web.annotations import members
+from skep.wire.fields import MAX_INT
 
 MAX_DEPTH = 64
 NULL = Raw(b"null")

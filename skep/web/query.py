@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from skep.errors import BadRequest, NotFound
-from skep.web.types import MAX_INT, members
+from skep.web.annotations import members
+from skep.wire.fields import MAX_INT
 
 _MAX_FIELDS = 200
 
@@ -28,8 +29,12 @@ class Decoder:
     def decode(self, query: str) -> Struct:
         """Raises `NotFound` for text where a number is expected, as the reference does, `BadRequest` for numbers out
         of bounds, malformed escapes, or more than 200 parameters."""
+        return self.read(_pairs(query))
+
+    def read(self, pairs: Iterable[tuple[str, str]]) -> Struct:
+        """As `decode`, of names and values, such as those of headers."""
         values: dict[str, Any] = {}
-        for name, text in _pairs(query):
+        for name, text in pairs:
             if name in self._fields and name not in values:
                 values[name] = self._fields[name][1](text)
         try:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from msgspec import Struct
 
 from skep.access import Action
-from skep.errors import MethodNotAllowed, NotFound
-from skep.web import json, query
+from skep.errors import MethodNotAllowed, NotFound, SkepError
+from skep.web import json
+from skep.web import query as queries
+from skep.web.context import JSON
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 
@@ -26,8 +28,12 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Route:
-    """One operation of the API. `action` None: public. `path_types`: str or int for each `{name}` of the path.
-    `guard` is asked with the context and the path's values before query and body are looked at."""
+    """One operation of the API. `action` None: public. `path_types`: str or int for each `{name}` of the path;
+    `path_hints`: the same as the handler has them, with bounds. `guard` is asked with the context and the path's
+    values before query, headers and body are looked at.
+
+    For OpenAPI: `errors`, those that inputs and permission do not explain; `bare`, statuses of errors whose answer may
+    have no body; `also`, other answers than `status` that are no errors, with their types."""
 
     method: str
     path: str
@@ -35,12 +41,18 @@ class Route:
     handler: Callable[..., Awaitable[Any]]
     path_names: tuple[str, ...]
     path_types: tuple[type, ...]
-    query: query.Decoder | None
+    path_hints: tuple[Any, ...]
+    query: queries.Decoder | None
+    headers: queries.Decoder | None
     body: json.Decoder[Any] | None
     result: Any
     status: int
     guard: Guard | None
     doc: str
+    errors: tuple[type[SkepError], ...] = ()
+    bare: tuple[int, ...] = ()
+    also: Mapping[int, Any] = field(default_factory=dict)
+    content_type: str = JSON
 
     @property
     def name(self) -> str:
@@ -54,11 +66,14 @@ def route(
     *,
     action: Action | None,
     query: type[Struct] | None = None,
+    headers: type[Struct] | None = None,
     body: Any = None,
     status: int = 200,
     guard: Guard | None = None,
+    **described: Any,
 ) -> Callable[[F], F]:
-    """Declares a handler: `async def handler(ctx, <path values>, <query>, <body>)`, the last two where declared.
+    """Declares a handler: `async def handler(ctx, <path values>, <query>, <headers>, <body>)`, the last three where
+    declared. described: `errors`, `bare`, `also` and `content_type` of the `Route`.
     The types of the path values are those of its signature; a value that is no number where `int` is wanted is 404.
     What it returns becomes the JSON body (nothing with status 204); its return annotation is the API's type.
 
@@ -67,7 +82,7 @@ def route(
 
     def declare(handler: F) -> F:
         handler.__dict__.setdefault("routes", []).append(
-            _made(handler, method, path, action, query, body, status, guard)
+            _made(handler, method, path, action, query, headers, body, status, guard, described)
         )
         return handler
 
@@ -95,20 +110,23 @@ def _made(
     path: str,
     action: Action | None,
     query_type: type[Struct] | None,
+    headers_type: type[Struct] | None,
     body: Any,
     status: int,
     guard: Guard | None,
+    described: dict[str, Any],
 ) -> Route:
     if method not in METHODS:
         raise TypeError(f"{method} {path}: unknown method")
     if action is not None and (not isinstance(action, Action) or action in (Action.ANY, Action.NONE)):
         raise TypeError(f"{method} {path}: {action!r} is no permission")
-    hints = typing.get_type_hints(handler)
+    hints = typing.get_type_hints(handler, include_extras=True)
     arguments = list(inspect.signature(handler).parameters)
     names = tuple(_PARAMETER.findall(path))
-    if len(arguments) != 1 + len(names) + (query_type is not None) + (body is not None):
-        raise TypeError(f"{method} {path}: takes {arguments}, wants context, {names}, query and body where declared")
-    types = tuple(hints.get(argument, str) for argument in arguments[1 : 1 + len(names)])
+    if len(arguments) != 1 + len(names) + sum(kind is not None for kind in (query_type, headers_type, body)):
+        raise TypeError(f"{method} {path}: takes {arguments}, wants context, {names}, and the inputs it declares")
+    path_hints = tuple(hints.get(argument, str) for argument in arguments[1 : 1 + len(names)])
+    types = tuple(queries.plain(kind) for kind in path_hints)
     if any(kind not in (str, int) for kind in types):
         raise TypeError(f"{method} {path}: path values are str or int")
     return Route(
@@ -118,12 +136,15 @@ def _made(
         handler=handler,
         path_names=names,
         path_types=types,
-        query=query.Decoder(query_type) if query_type is not None else None,
+        path_hints=path_hints,
+        query=queries.Decoder(query_type) if query_type is not None else None,
+        headers=queries.Decoder(headers_type) if headers_type is not None else None,
         body=json.Decoder(body) if body is not None else None,
         result=hints.get("return"),
         status=status,
         guard=guard,
         doc=inspect.getdoc(handler) or "",
+        **described,
     )
 
 

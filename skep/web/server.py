@@ -22,6 +22,7 @@ from skep import logs, settings
 from skep.access import Principal
 from skep.web import metrics
 from skep.web.exchange import Exchange
+from skep.web.own import own_routes
 from skep.web.routes import Route, Table
 
 MAX_BODY = 1 << 20
@@ -42,7 +43,8 @@ async def no_parts() -> Mapping[str, bool]:
 
 
 class Server(httputil.HTTPServerConnectionDelegate):
-    """Serves `routes` below `prefix`, e.g. "/api/rest", and /health and /metrics at the root and below the prefix.
+    """Serves `routes` below `prefix`, e.g. "/api/rest", with their /openapi.json; and /health and /metrics there and at
+    the root.
 
     authenticate: token -> principal, raises `Unauthorized`. context: handed to handlers as `ctx.app`.
     extra_handlers: Tornado URL specs with whole paths, e.g. ("/api/websocket", Handler, {...}); their settings have
@@ -65,8 +67,10 @@ class Server(httputil.HTTPServerConnectionDelegate):
         header_seconds: float = HEADER_SECONDS,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
-        self.table, self.prefix, self.authenticate, self.app = Table(routes), prefix, authenticate, context
+        self.prefix, self.authenticate, self.app = prefix, authenticate, context
         self.config, self.health, self.max_body = config, health, max_body
+        routes = list(routes)
+        self.table = Table([*routes, *own_routes(self, routes)])
         self.metrics = metrics.Registry()
         self.requests = self.metrics.counter("skep_http_requests_total", "Requests answered", "route", "status")
         self.seconds = self.metrics.counter("skep_http_seconds_total", "Time to answer, summed up", "route")

@@ -58,8 +58,8 @@ async def delete_device(ctx: web.Context, device_id: str) -> None: ...
 
 
 @web.route("POST", "/echo", action=None, body=Body, status=201)
-async def echo(ctx: web.Context, body: Body) -> Body:
-    return body
+async def echo(ctx: web.Context, body: Body) -> dict[str, Any]:
+    return {"name": body.name}
 
 
 @web.route("PUT", "/association", action=None, status=204)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Annotated, cast
 
 from msgspec import Struct
 
-from frontend.api.rest.inputs import Page, idempotency_key, sees_device, talks_to_device
+from frontend.api.rest.inputs import Idempotency, Page, sees_device, talks_to_device
 from frontend.core import messages, queries
 from frontend.core.bodies import CommandBody, CommandUpdateBody
 from skep import errors, web
 from skep.access import Action
 from skep.wire import views
+from skep.wire.fields import DeviceId, choice
 from skep.wire.messages import COMMAND
 
 READ = Action.GET_DEVICE_COMMAND
@@ -20,6 +21,7 @@ READ = Action.GET_DEVICE_COMMAND
 class ListQuery(Page, rename="camel", kw_only=True):
     command: str | None = None
     status: str | None = None
+    sort_field: Annotated[str, choice("timestamp", "status", "command")] = "timestamp"
 
 
 class GetQuery(Struct, rename="camel"):
@@ -27,7 +29,7 @@ class GetQuery(Struct, rename="camel"):
 
 
 @web.route("GET", "/device/{deviceId}/command", action=READ, query=ListQuery, guard=sees_device)
-async def list_commands(ctx: web.Context, device_id: str, query: ListQuery) -> list[views.CommandView]:
+async def list_commands(ctx: web.Context, device_id: DeviceId, query: ListQuery) -> list[views.CommandView]:
     """Stored commands of a device."""
     names = [query.command] if query.command else None
     page = query.start, query.end, query.sort_field, query.sort_order, query.take, query.skip
@@ -36,7 +38,7 @@ async def list_commands(ctx: web.Context, device_id: str, query: ListQuery) -> l
 
 
 @web.route("GET", "/device/{deviceId}/command/{commandId}", action=READ, query=GetQuery, guard=sees_device)
-async def get_command(ctx: web.Context, device_id: str, command_id: int, query: GetQuery) -> views.CommandView:
+async def get_command(ctx: web.Context, device_id: DeviceId, command_id: int, query: GetQuery) -> views.CommandView:
     """One stored command; with returnUpdatedCommands only once it is updated."""
     item = await ctx.app.messages.get(COMMAND, device_id, command_id)
     if item is None or (query.return_updated_commands and not item.command.is_updated):
@@ -48,14 +50,17 @@ async def get_command(ctx: web.Context, device_id: str, command_id: int, query: 
     "POST",
     "/device/{deviceId}/command",
     action=Action.CREATE_DEVICE_COMMAND,
+    headers=Idempotency,
     body=CommandBody,
     status=201,
     guard=talks_to_device,
 )
-async def post_command(ctx: web.Context, device_id: str, body: CommandBody) -> views.CommandCreated:
+async def post_command(
+    ctx: web.Context, device_id: DeviceId, headers: Idempotency, body: CommandBody
+) -> views.CommandCreated:
     """Insert a command. With an Idempotency-Key a repetition gives the first one's id."""
     device = await ctx.app.rights.messaging(ctx.caller, device_id)
-    answer = await ctx.app.messages.insert_command(ctx.caller, device, body.read(), idempotency_key(ctx))
+    answer = await ctx.app.messages.insert_command(ctx.caller, device, body.read(), headers.key)
     return views.command_created(messages.decode_stored(answer), ctx.caller.user_id)
 
 
@@ -67,7 +72,7 @@ async def post_command(ctx: web.Context, device_id: str, body: CommandBody) -> v
     status=204,
     guard=talks_to_device,
 )
-async def put_command(ctx: web.Context, device_id: str, command_id: int, body: CommandUpdateBody) -> None:
+async def put_command(ctx: web.Context, device_id: DeviceId, command_id: int, body: CommandUpdateBody) -> None:
     """Set a command's status and result."""
     device = await ctx.app.rights.messaging(ctx.caller, device_id)
     await ctx.app.messages.update_command(device, command_id, body.read())

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from frontend.api.rest.inputs import CHANGED
 from frontend.core import views
 from skep import errors, web
 from skep.access import Action
-from skep.wire.fields import ConfigurationValue
+from skep.wire.fields import ConfigurationName, ConfigurationValue
 
 MANAGE = Action.MANAGE_CONFIGURATION
 
@@ -20,8 +21,8 @@ class ValueBody(Struct):
     value: ConfigurationValue | None = None
 
 
-@web.route("GET", "/configuration/{name}", action=MANAGE)
-async def get_configuration(ctx: web.Context, name: str) -> views.ConfigurationView:
+@web.route("GET", "/configuration/{name}", action=MANAGE, bare=(404,))
+async def get_configuration(ctx: web.Context, name: ConfigurationName) -> views.ConfigurationView:
     """A value; secrets are not there."""
     try:
         return views.configuration(await ctx.app.configuration.get(name))
@@ -29,13 +30,13 @@ async def get_configuration(ctx: web.Context, name: str) -> views.ConfigurationV
         raise errors.NotFound("") from None  # the API has no body here
 
 
-@web.route("PUT", "/configuration/{name}", action=MANAGE, body=ValueBody)
-async def put_configuration(ctx: web.Context, name: str, body: ValueBody) -> views.ConfigurationView:
+@web.route("PUT", "/configuration/{name}", action=MANAGE, body=ValueBody, errors=CHANGED)
+async def put_configuration(ctx: web.Context, name: ConfigurationName, body: ValueBody) -> views.ConfigurationView:
     """Set a value."""
     return views.configuration(await ctx.app.configuration.put(name, body.value))
 
 
-@web.route("DELETE", "/configuration/{name}", action=MANAGE, status=204)
-async def delete_configuration(ctx: web.Context, name: str) -> None:
+@web.route("DELETE", "/configuration/{name}", action=MANAGE, status=204, errors=CHANGED)
+async def delete_configuration(ctx: web.Context, name: ConfigurationName) -> None:
     """Forget a value."""
     await ctx.app.configuration.delete(name)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from msgspec import Struct
 
-from frontend.api.rest.inputs import Natural
+from frontend.api.rest.inputs import CHANGED
 from frontend.core import views
 from frontend.core.containers import ContainerBody, Containers, NewContainer
 from skep import web
 from skep.access import Action
+from skep.wire.fields import Natural, Order, Pattern, choice
 from skep.wire.views import Count
 
 
 class Filters(Struct, rename="camel", kw_only=True):
     name: str | None = None
-    name_pattern: str | None = None
+    name_pattern: Pattern | None = None
 
 
 class ListQuery(Filters, rename="camel", kw_only=True):
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("id", "name")] | None = None
+    sort_order: Order | None = None
     take: Natural | None = None
     skip: Natural = 0
 
@@ -49,17 +50,17 @@ def _routes(path: str, read: Action, manage: Action, of: Callable[[Any], Contain
         """One, with its devices."""
         return views.container_full(*await of(ctx.app).get(ctx.caller, id))
 
-    @web.route("POST", path, action=manage, body=NewContainer, status=201)
+    @web.route("POST", path, action=manage, body=NewContainer, status=201, errors=CHANGED)
     async def post(ctx: web.Context, body: NewContainer) -> views.Created:
         """Insert one. Nobody is a member yet."""
         return views.Created((await of(ctx.app).insert(body)).id)
 
-    @web.route("PUT", f"{path}/{{id}}", action=manage, body=ContainerBody, status=204)
+    @web.route("PUT", f"{path}/{{id}}", action=manage, body=ContainerBody, status=204, errors=CHANGED)
     async def put(ctx: web.Context, id: int, body: ContainerBody) -> None:
         """Change what is given."""
         await of(ctx.app).update(ctx.caller, id, body)
 
-    @web.route("DELETE", f"{path}/{{id}}", action=manage, query=DeleteQuery, status=204)
+    @web.route("DELETE", f"{path}/{{id}}", action=manage, query=DeleteQuery, status=204, errors=CHANGED)
     async def delete(ctx: web.Context, id: int, query: DeleteQuery) -> None:
         """Remove one; one that has devices only with force, and them too."""
         await of(ctx.app).delete(ctx.caller, id, query.force)

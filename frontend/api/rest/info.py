@@ -6,6 +6,8 @@ from frontend.core import services
 from skep import web
 from skep.wire import timestamps, views
 
+TEXT = "text/plain; charset=utf-8"
+
 
 @web.route("GET", "/info", action=None)
 async def get_info(ctx: web.Context) -> views.Info:
@@ -27,7 +29,7 @@ async def get_cluster_info(ctx: web.Context) -> views.ClusterInfo:
     return await services.cluster_info(ctx.app)
 
 
-@web.route("GET", "/", action=None)
+@web.route("GET", "/", action=None, content_type=TEXT)
 async def get_welcome(ctx: web.Context) -> web.Response:
     """A sentence for people."""
-    return web.Response(b"Skep: the DeviceHive API is here.", content_type="text/plain; charset=utf-8")
+    return web.Response(b"Skep: the DeviceHive API is here.", content_type=TEXT)

@@ -7,20 +7,10 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from skep import errors, web
-from skep.wire import timestamps
+from skep.wire.fields import Natural, Order, Time
 
-Natural = Annotated[int, Meta(ge=0)]
-
-
-class Time(int):
-    """Milliseconds since the epoch."""
-
-    @classmethod
-    def parse(cls, text: str) -> Time:
-        try:
-            return cls(timestamps.parse(text))
-        except ValueError:
-            raise errors.BadRequest("Unparseable timestamp") from None
+CHANGED = (errors.Conflict,)
+"""Errors of what changes metadata, besides those of its inputs."""
 
 
 class Page(Struct, rename="camel", kw_only=True):
@@ -28,10 +18,15 @@ class Page(Struct, rename="camel", kw_only=True):
 
     start: Time | None = None
     end: Time | None = None
-    sort_field: str = "timestamp"
-    sort_order: str | None = None
+    sort_order: Order | None = None
     take: Natural = 100
     skip: Natural = 0
+
+
+class Idempotency(Struct, rename={"key": "Idempotency-Key"}):
+    """Of an insert: a repetition with the same key gives the first one's id."""
+
+    key: Annotated[str, Meta(pattern="^[!-~]([ -~]{0,254}[!-~])?$")] | None = None
 
 
 async def sees_device(ctx: web.Context, device_id: str, *rest: object) -> None:
@@ -42,8 +37,3 @@ async def sees_device(ctx: web.Context, device_id: str, *rest: object) -> None:
 async def talks_to_device(ctx: web.Context, device_id: str, *rest: object) -> None:
     """Guard: `sees_device`, and the device is not blocked."""
     await ctx.app.rights.messaging(ctx.caller, device_id)
-
-
-def idempotency_key(ctx: web.Context) -> str | None:
-    key: str | None = ctx.headers.get("Idempotency-Key")
-    return key

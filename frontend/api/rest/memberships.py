@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from frontend.api.rest.inputs import CHANGED
 from frontend.core import views
 from skep import web
 from skep.access import Action
@@ -18,13 +19,13 @@ async def get_network(ctx: web.Context, id: int, network_id: int) -> views.UserN
     return views.UserNetwork(views.container(await ctx.app.users.network(ctx.caller, id, network_id)))
 
 
-@web.route("PUT", NETWORK, action=Action.MANAGE_NETWORK, status=204)
+@web.route("PUT", NETWORK, action=Action.MANAGE_NETWORK, status=204, errors=CHANGED)
 async def put_network(ctx: web.Context, id: int, network_id: int) -> None:
     """Make the user a member."""
     await ctx.app.users.assign_network(ctx.caller, id, network_id, True)
 
 
-@web.route("DELETE", NETWORK, action=Action.MANAGE_NETWORK, status=204)
+@web.route("DELETE", NETWORK, action=Action.MANAGE_NETWORK, status=204, errors=CHANGED)
 async def delete_network(ctx: web.Context, id: int, network_id: int) -> None:
     """End the membership, if there is one."""
     await ctx.app.users.assign_network(ctx.caller, id, network_id, False)
@@ -36,13 +37,13 @@ async def list_device_types(ctx: web.Context, id: int) -> list[views.ContainerVi
     return [views.container(row) for row in await ctx.app.users.device_types(ctx.caller, id)]
 
 
-@web.route("PUT", ALL, action=Action.MANAGE_DEVICE_TYPE, status=204)
+@web.route("PUT", ALL, action=Action.MANAGE_DEVICE_TYPE, status=204, errors=CHANGED)
 async def put_all(ctx: web.Context, id: int) -> None:
     """Allow all device types; assignments are forgotten."""
     await ctx.app.users.all_device_types(ctx.caller, id, True)
 
 
-@web.route("DELETE", ALL, action=Action.MANAGE_DEVICE_TYPE, status=204)
+@web.route("DELETE", ALL, action=Action.MANAGE_DEVICE_TYPE, status=204, errors=CHANGED)
 async def delete_all(ctx: web.Context, id: int) -> None:
     """Allow those only that are assigned from now on."""
     await ctx.app.users.all_device_types(ctx.caller, id, False)
@@ -54,13 +55,13 @@ async def get_device_type(ctx: web.Context, id: int, device_type_id: int) -> vie
     return views.UserDeviceType(views.container(await ctx.app.users.device_type(ctx.caller, id, device_type_id)))
 
 
-@web.route("PUT", DEVICE_TYPE, action=Action.MANAGE_DEVICE_TYPE, status=204)
+@web.route("PUT", DEVICE_TYPE, action=Action.MANAGE_DEVICE_TYPE, status=204, errors=CHANGED)
 async def put_device_type(ctx: web.Context, id: int, device_type_id: int) -> None:
     """Assign a device type."""
     await ctx.app.users.assign_device_type(ctx.caller, id, device_type_id, True)
 
 
-@web.route("DELETE", DEVICE_TYPE, action=Action.MANAGE_DEVICE_TYPE, status=204)
+@web.route("DELETE", DEVICE_TYPE, action=Action.MANAGE_DEVICE_TYPE, status=204, errors=CHANGED)
 async def delete_device_type(ctx: web.Context, id: int, device_type_id: int) -> None:
     """Take a device type back."""
     await ctx.app.users.assign_device_type(ctx.caller, id, device_type_id, False)

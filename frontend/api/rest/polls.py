@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Annotated, cast
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from frontend.api.rest.inputs import Natural, Time, talks_to_device
+from frontend.api.rest.inputs import talks_to_device
 from frontend.core import scope
 from skep import errors, web
 from skep.access import Action
 from skep.wire import views
+from skep.wire.fields import DeviceId, Natural, Time
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE
 
 MAX_WAIT = 60
+Seconds = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_WAIT})]
+BUSY = (errors.TooManyRequests,)
 
 
 class Wait(Struct, rename="camel", kw_only=True):
-    wait_timeout: int = 30
+    wait_timeout: Seconds = 30
 
     def seconds(self) -> int:
         """Raises BadRequest."""
@@ -31,8 +34,7 @@ class Wait(Struct, rename="camel", kw_only=True):
 class Notifications(Wait, rename="camel", kw_only=True):
     names: list[str] | None = None
     timestamp: Time | None = None
-    limit: Natural = 0
-    """Read and ignored: an answer holds all that is stored, or as much of it as one answer takes."""
+    limit: Annotated[Natural, Meta(description="Ignored: an answer holds all that is stored, or what fits")] = 0
 
 
 class Commands(Wait, rename="camel", kw_only=True):
@@ -43,18 +45,20 @@ class Commands(Wait, rename="camel", kw_only=True):
 
 
 class ManyNotifications(Notifications, rename="camel", kw_only=True):
-    device_id: str | None = None
+    device_id: DeviceId | None = None
     network_ids: list[int] | None = None
     device_type_ids: list[int] | None = None
 
 
 class ManyCommands(Commands, rename="camel", kw_only=True):
-    device_id: str | None = None
+    device_id: DeviceId | None = None
     network_ids: list[int] | None = None
     device_type_ids: list[int] | None = None
 
 
-@web.route("GET", "/device/notification/poll", action=Action.GET_DEVICE_NOTIFICATION, query=ManyNotifications)
+@web.route(
+    "GET", "/device/notification/poll", action=Action.GET_DEVICE_NOTIFICATION, query=ManyNotifications, errors=BUSY
+)
 async def poll_notifications(ctx: web.Context, query: ManyNotifications) -> list[views.NotificationView]:
     """Notifications of the devices the caller sees."""
     found = await _poll(ctx, query, query.device_id, NOTIFICATION, query.network_ids, query.device_type_ids)
@@ -67,16 +71,17 @@ async def poll_notifications(ctx: web.Context, query: ManyNotifications) -> list
     action=Action.GET_DEVICE_NOTIFICATION,
     query=Notifications,
     guard=talks_to_device,
+    errors=BUSY,
 )
 async def poll_device_notifications(
-    ctx: web.Context, device_id: str, query: Notifications
+    ctx: web.Context, device_id: DeviceId, query: Notifications
 ) -> list[views.NotificationView]:
     """Notifications of a device."""
     found = await _poll(ctx, query, device_id, NOTIFICATION)
     return cast(list[views.NotificationView], found)
 
 
-@web.route("GET", "/device/command/poll", action=Action.GET_DEVICE_COMMAND, query=ManyCommands)
+@web.route("GET", "/device/command/poll", action=Action.GET_DEVICE_COMMAND, query=ManyCommands, errors=BUSY)
 async def poll_commands(ctx: web.Context, query: ManyCommands) -> list[views.CommandView]:
     """Commands, or updated commands, of the devices the caller sees."""
     kind = UPDATE if query.return_updated_commands else COMMAND
@@ -85,9 +90,14 @@ async def poll_commands(ctx: web.Context, query: ManyCommands) -> list[views.Com
 
 
 @web.route(
-    "GET", "/device/{deviceId}/command/poll", action=Action.GET_DEVICE_COMMAND, query=Commands, guard=talks_to_device
+    "GET",
+    "/device/{deviceId}/command/poll",
+    action=Action.GET_DEVICE_COMMAND,
+    query=Commands,
+    guard=talks_to_device,
+    errors=BUSY,
 )
-async def poll_device_commands(ctx: web.Context, device_id: str, query: Commands) -> list[views.CommandView]:
+async def poll_device_commands(ctx: web.Context, device_id: DeviceId, query: Commands) -> list[views.CommandView]:
     """Commands, or updated commands, of a device."""
     kind = UPDATE if query.return_updated_commands else COMMAND
     return cast(list[views.CommandView], await _poll(ctx, query, device_id, kind))
@@ -99,9 +109,11 @@ async def poll_device_commands(ctx: web.Context, device_id: str, query: Commands
     action=Action.GET_DEVICE_COMMAND,
     query=Wait,
     guard=talks_to_device,
+    errors=BUSY,
+    also={204: None},
 )
 async def wait_for_command(
-    ctx: web.Context, device_id: str, command_id: int, query: Wait
+    ctx: web.Context, device_id: DeviceId, command_id: int, query: Wait
 ) -> views.CommandView | web.Response:
     """The command once it is updated; 204 where that takes too long or there is no such command."""
     wait = query.seconds()

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from msgspec import Struct
 
-from frontend.api.rest.inputs import Natural
+from frontend.api.rest.inputs import CHANGED
 from frontend.core import views
 from frontend.core.users import NewUserBody, UserBody
-from skep import web
+from skep import errors, web
 from skep.access import Action
+from skep.wire.fields import Integer, Natural, Order, Pattern, choice
 from skep.wire.views import Count
 
 MANAGE = Action.MANAGE_USER
+GONE = (errors.NotFound,)
 
 
 class Filters(Struct, rename="camel", kw_only=True):
     login: str | None = None
-    login_pattern: str | None = None
-    role: int | None = None
-    status: int | None = None
+    login_pattern: Pattern | None = None
+    role: Integer | None = None
+    status: Integer | None = None
 
 
 class ListQuery(Filters, rename="camel", kw_only=True):
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("id", "login")] | None = None
+    sort_order: Order | None = None
     take: Natural | None = None
     skip: Natural = 0
 
@@ -43,13 +47,15 @@ async def count_users(ctx: web.Context, query: Filters) -> Count:
     return Count(await ctx.app.users.count(ctx.caller, *filters))
 
 
-@web.route("GET", "/user/current", action=Action.GET_CURRENT_USER)
+@web.route("GET", "/user/current", action=Action.GET_CURRENT_USER, errors=GONE)
 async def get_current_user(ctx: web.Context) -> views.UserFull:
     """The caller."""
     return views.user_full(*await ctx.app.users.get(ctx.caller, ctx.caller.user_id))
 
 
-@web.route("PUT", "/user/current", action=Action.UPDATE_CURRENT_USER, body=UserBody, status=204)
+@web.route(
+    "PUT", "/user/current", action=Action.UPDATE_CURRENT_USER, body=UserBody, status=204, errors=(*GONE, *CHANGED)
+)
 async def put_current_user(ctx: web.Context, body: UserBody) -> None:
     """Change the caller."""
     await ctx.app.users.update(ctx.caller, ctx.caller.user_id, body)
@@ -61,19 +67,19 @@ async def get_user(ctx: web.Context, id: int) -> views.UserFull:
     return views.user_full(*await ctx.app.users.get(ctx.caller, id))
 
 
-@web.route("POST", "/user", action=MANAGE, body=NewUserBody, status=201)
+@web.route("POST", "/user", action=MANAGE, body=NewUserBody, status=201, errors=CHANGED)
 async def post_user(ctx: web.Context, body: NewUserBody) -> views.UserCreated:
     """Insert a user, a member of no network."""
     return views.user_created(await ctx.app.users.insert(ctx.caller, body))
 
 
-@web.route("PUT", "/user/{id}", action=MANAGE, body=UserBody, status=204)
+@web.route("PUT", "/user/{id}", action=MANAGE, body=UserBody, status=204, errors=CHANGED)
 async def put_user(ctx: web.Context, id: int, body: UserBody) -> None:
     """Change what is given."""
     await ctx.app.users.update(ctx.caller, id, body)
 
 
-@web.route("DELETE", "/user/{id}", action=MANAGE, status=204)
+@web.route("DELETE", "/user/{id}", action=MANAGE, status=204, errors=CHANGED)
 async def delete_user(ctx: web.Context, id: int) -> None:
     """Remove a user; networks and devices stay."""
     await ctx.app.users.delete(ctx.caller, id)

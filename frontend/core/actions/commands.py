@@ -14,8 +14,8 @@ from frontend.core.bodies import CommandBody, CommandUpdateBody, Time
 from skep import errors
 from skep.access import Action
 from skep.metadata.rows import Device
-from skep.web.types import Integer
 from skep.wire import views
+from skep.wire.fields import Integer
 from skep.wire.messages import COMMAND, UPDATE
 
 if TYPE_CHECKING:

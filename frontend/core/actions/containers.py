@@ -13,7 +13,7 @@ from frontend.core.containers import ContainerBody, Containers, NewContainer
 from skep import errors
 from skep.access import Action
 from skep.web.json import NULL
-from skep.web.types import Natural
+from skep.wire.fields import Natural
 
 if TYPE_CHECKING:
     from frontend.core.services import Services

@@ -8,8 +8,8 @@ from frontend.core.actions.table import Request, action, given_device
 from frontend.core.devices import DeviceBody
 from skep import errors
 from skep.access import Action
-from skep.web.types import Natural
 from skep.wire import views
+from skep.wire.fields import Natural
 
 if TYPE_CHECKING:
     from frontend.core.session import Session

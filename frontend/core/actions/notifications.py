@@ -11,8 +11,8 @@ from frontend.core.bodies import NotificationBody, Time
 from skep import errors
 from skep.access import Action
 from skep.metadata.rows import Device
-from skep.web.types import Integer
 from skep.wire import views
+from skep.wire.fields import Integer
 from skep.wire.messages import NOTIFICATION, List
 
 if TYPE_CHECKING:

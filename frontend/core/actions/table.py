@@ -20,8 +20,8 @@ from frontend.core.bodies import Time
 from skep import errors
 from skep.access import Action
 from skep.web import json
-from skep.web.types import Integer
 from skep.wire import timestamps
+from skep.wire.fields import Integer
 
 if TYPE_CHECKING:
     from frontend.core.session import Session

@@ -9,7 +9,7 @@ from frontend.core.actions.table import Request, action, given_id
 from frontend.core.users import NewUserBody, UserBody
 from skep import errors
 from skep.access import Action
-from skep.web.types import Integer, Natural
+from skep.wire.fields import Integer, Natural
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
