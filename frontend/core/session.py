@@ -69,6 +69,8 @@ class Session:
         self.address = address
         self.rest_url = rest_url
         self.subscriptions: dict[int, Subscription] = {}
+        self.subscribing: dict[asyncio.Future[int | None], str] = {}
+        """Requests that are not answered yet, with the entity."""
         self.anonymous_since: float | None = asyncio.get_running_loop().time()
         self._identity: Identity | None = None
         self._expires = 0

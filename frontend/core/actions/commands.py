@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,9 +135,9 @@ class Subscribe(Request, tag="command/subscribe"):
 
 
 @action(Subscribe, Action.GET_DEVICE_COMMAND)
-async def subscribe(session: Session, request: Subscribe) -> Then:
+def subscribe(session: Session, request: Subscribe) -> Coroutine[Any, Any, Then]:
     kind = UPDATE if request.return_updated_commands else COMMAND
-    return await subscribing.subscribe(session, request, kind, 20 if request.limit is None else request.limit)
+    return subscribing.subscribe(session, request, kind, 20 if request.limit is None else request.limit)
 
 
 class Unsubscribe(Request, tag="command/unsubscribe"):
@@ -144,5 +145,5 @@ class Unsubscribe(Request, tag="command/unsubscribe"):
 
 
 @action(Unsubscribe, Action.GET_DEVICE_COMMAND)
-def unsubscribe(session: Session, request: Unsubscribe) -> None:
-    subscribing.unsubscribe(session, "command", request.subscription_id)
+def unsubscribe(session: Session, request: Unsubscribe) -> Coroutine[Any, Any, None] | None:
+    return subscribing.unsubscribe(session, "command", request.subscription_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from frontend.core import messages, queries
@@ -111,8 +112,8 @@ class Subscribe(Request, tag="notification/subscribe"):
 
 
 @action(Subscribe, Action.GET_DEVICE_NOTIFICATION)
-async def subscribe(session: Session, request: Subscribe) -> Then:
-    return await subscribing.subscribe(session, request, NOTIFICATION, 0)
+def subscribe(session: Session, request: Subscribe) -> Coroutine[Any, Any, Then]:
+    return subscribing.subscribe(session, request, NOTIFICATION, 0)
 
 
 class Unsubscribe(Request, tag="notification/unsubscribe"):
@@ -120,5 +121,5 @@ class Unsubscribe(Request, tag="notification/unsubscribe"):
 
 
 @action(Unsubscribe, Action.GET_DEVICE_NOTIFICATION)
-def unsubscribe(session: Session, request: Unsubscribe) -> None:
-    subscribing.unsubscribe(session, "notification", request.subscription_id)
+def unsubscribe(session: Session, request: Unsubscribe) -> Coroutine[Any, Any, None] | None:
+    return subscribing.unsubscribe(session, "notification", request.subscription_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from frontend.core import replay, scope
@@ -35,8 +37,29 @@ class Wanted(Protocol):
     def timestamp(self) -> Time | None: ...
 
 
-async def subscribe(session: Session, wanted: Wanted, kind: int, limit: int) -> Then:
+Answered = asyncio.Future[int | None]
+"""Done right before the reply to a subscribe: the subscription's id, None for a refusal."""
+
+
+def subscribe(session: Session, wanted: Wanted, kind: int, limit: int) -> Coroutine[Any, Any, Then]:
     """The reply once the subscription is in effect; what is stored follows the reply."""
+    answered: Answered = asyncio.get_running_loop().create_future()
+    session.subscribing[answered] = ACTIONS[kind].decode()
+    return _subscribe(session, wanted, kind, limit, answered)
+
+
+async def _subscribe(session: Session, wanted: Wanted, kind: int, limit: int, answered: Answered) -> Then:
+    id = None
+    try:
+        then = await _subscribed(session, wanted, kind, limit)
+        id = then.fields["subscriptionId"]
+        return then
+    finally:
+        del session.subscribing[answered]
+        answered.set_result(id)
+
+
+async def _subscribed(session: Session, wanted: Wanted, kind: int, limit: int) -> Then:
     since = time(wanted.timestamp)
     places = await resolve(session, wanted, kind)
     if len(session.subscriptions) >= session.services.limits.subscriptions:
@@ -77,14 +100,27 @@ async def resolve(session: Session, wanted: Wanted, kind: int) -> scope.Scope:
     return made
 
 
-def unsubscribe(session: Session, entity: str, id: int | None) -> None:
-    """Of this session and entity: one, or all. Raises NotFound."""
-    of_entity = [s for s in session.subscriptions.values() if s.request["type"] == entity]
-    ending = of_entity if id is None else [s for s in of_entity if s.id == id]
+def unsubscribe(session: Session, entity: str, id: int | None) -> Coroutine[Any, Any, None] | None:
+    """Of this session and entity: one, or all, those that are on their way too. Raises NotFound."""
+    ending = {s.id for s in session.subscriptions.values() if s.request["type"] == entity and id in (None, s.id)}
     if id is not None and not ending:
         raise errors.NotFound(f"Subscription with id {id} was not found")
-    for subscription in ending:
-        session.drop(subscription)
+    on_their_way = [answered for answered, of in session.subscribing.items() if of == entity]
+    if id is None and on_their_way:
+        return _unsubscribe_later(session, ending, on_their_way)
+    _drop(session, ending)
+    return None
+
+
+async def _unsubscribe_later(session: Session, ending: set[int], on_their_way: list[Answered]) -> None:
+    """When they are answered, so that the replies are in the order of the requests."""
+    answered, _ = await asyncio.wait(on_their_way)
+    _drop(session, ending.union(id for id in (a.result() for a in answered) if id is not None))
+
+
+def _drop(session: Session, ending: set[int]) -> None:
+    for id in ending & session.subscriptions.keys():
+        session.drop(session.subscriptions[id])
 
 
 async def _first_page(
@@ -112,7 +148,8 @@ async def _replay(
     except errors.SkepError:
         session.outlet.close(TRY_AGAIN, "stored messages can't be read")
         return
-    subscription.go_live()
+    if subscription.id in session.subscriptions:
+        subscription.go_live()
 
 
 def _shown(wanted: Wanted, kind: int, since: int | None) -> dict[str, Any]:

@@ -285,6 +285,44 @@ async def test_unsubscribe_ends_it_and_the_interest_lingers(frontend: Frontend) 
     assert len(frontend.interests) == 1
 
 
+@pytest.mark.parametrize("since", [{}, {"timestamp": 500}])
+async def test_unsubscribe_takes_what_is_on_its_way_too(frontend: Frontend, since: dict[str, int]) -> None:
+    """As the requests came: subscribed, unsubscribed, and subscribed again."""
+    session, outlet = await frontend.client()
+    frontend.bus.hold_markers = asyncio.Event()
+    session.receive(ask("notification/subscribe", deviceId="mine", **since))
+    session.receive(ask("notification/unsubscribe"))
+    session.receive(ask("notification/subscribe", names=["n"], **since))
+    await settled()
+    frontend.live(notification(1, 11))
+    frontend.bus.hold_markers.set()
+    await settled()
+    answers = outlet.take()
+    assert [a["action"].split("/")[1] for a in answers if "status" in a] == ["subscribe", "subscribe", "unsubscribe"]
+    assert all(a["status"] == "success" for a in answers if "status" in a)
+    session.receive(ask("subscription/list"))
+    (left,) = outlet.take()[0]["subscriptions"]
+    assert left["names"] == ["n"]
+    frontend.live(notification(2, 12))
+    assert [push["subscriptionId"] for push in outlet.take()] == [left["subscriptionId"]]
+
+
+async def test_nothing_comes_after_unsubscribe_that_overtakes_the_end_of_the_replay(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    frontend.bus.hold_markers = asyncio.Event()
+    session.receive(ask("notification/subscribe"))
+    await settled()
+    frontend.live(notification(1, 11))  # waits for the replay's end
+    frontend.bus.hold_markers.set()
+    while not outlet.sent:
+        await asyncio.sleep(0)
+    session.receive(ask("notification/unsubscribe"))
+    replies = outlet.take()
+    assert [r["action"] for r in replies] == ["notification/subscribe", "notification/unsubscribe"]
+    await settled()
+    assert outlet.take() == []
+
+
 async def test_a_closed_socket_leaves_nothing_behind(frontend: Frontend) -> None:
     session, outlet = await frontend.client()
     frontend.bus.hold_markers = asyncio.Event()
