@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from hazelcast.serialization.api import CompactReader, CompactSerializer, CompactWriter
 
-from backend.core.store import Entry, Held, decode_item, message, updated_at
-from skep.wire.messages import Command
+from backend.core.store import Entry, Held, decode_item, lapses, message, updated_at
+from skep.wire.messages import NEVER, Command
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class CommandValue(Value):
     status: str | None
     last_updated: int
     updated: bool
+    lapses: int
 
 
 def value(entry: Entry) -> Value:
@@ -51,7 +52,9 @@ def value(entry: Entry) -> Value:
         f"{entry.incarnation}\n{entry.body.decode('latin-1')}",
     )
     if isinstance(found, Command):
-        return CommandValue(*common, found.status, found.last_updated, updated_at(item) is not None)
+        lapse = lapses(item)
+        ends = NEVER if lapse is None else lapse
+        return CommandValue(*common, found.status, found.last_updated, updated_at(item) is not None, ends)
     return Value(*common)
 
 
@@ -88,10 +91,13 @@ class CommandSerializer(CompactSerializer[CommandValue]):
         writer.write_string("status", value.status)
         writer.write_int64("lastUpdated", value.last_updated)
         writer.write_boolean("updated", value.updated)
+        writer.write_int64("lapses", value.lapses)
 
     def read(self, reader: CompactReader) -> CommandValue:
-        changing = reader.read_string("status"), reader.read_int64("lastUpdated"), reader.read_boolean("updated")
-        return CommandValue(*_read(reader), *changing)
+        status, last_updated = reader.read_string("status"), reader.read_int64("lastUpdated")
+        return CommandValue(
+            *_read(reader), status, last_updated, reader.read_boolean("updated"), reader.read_int64("lapses")
+        )
 
 
 def _write(writer: CompactWriter, value: Value) -> None:

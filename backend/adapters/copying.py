@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from backend.core.store import Entry, updated_at
+from backend.core.store import Entry, lapses, updated_at
 from skep.wire.messages import NOTIFICATION, Command
 
 COLUMNS = (
     "kind, id, network_id, device_type_id, ts, part, off, born, expires, device_id, incarnation, name, body, "
-    "status, updated_at"
+    "status, updated_at, lapses"
 )
 """The order of `rows`. The rest of a row has defaults."""
 
@@ -32,7 +32,7 @@ def rows(entries: Iterable[Entry], expires: int) -> bytes:
         assert message is not None
         add(
             _FIXED(
-                15, 2, entry.kind, 8, message.id, 8, message.network_id, 8, message.device_type_id,
+                16, 2, entry.kind, 8, message.id, 8, message.network_id, 8, message.device_type_id,
                 8, message.timestamp, 4, item.partition, 8, item.offset, 8, entry.born, 8, expires,
             )
         )  # fmt: skip
@@ -42,16 +42,17 @@ def rows(entries: Iterable[Entry], expires: int) -> bytes:
             add(data)
         add(_LENGTH(len(entry.body)))
         add(entry.body)
-        _add_update(parts, item.command if item.kind != NOTIFICATION else None, updated_at(item))
+        _add_status(parts, item.command if item.kind != NOTIFICATION else None)
+        for time in (updated_at(item), lapses(item)):
+            add(_NULL if time is None else _BIG(8, time))
     add(_TRAILER)
     return b"".join(parts)
 
 
-def _add_update(parts: list[bytes], command: Command | None, updated: int | None) -> None:
+def _add_status(parts: list[bytes], command: Command | None) -> None:
     if command is None or command.status is None:
         parts.append(_NULL)
     else:
         status = command.status.encode()
         parts.append(_LENGTH(len(status)))
         parts.append(status)
-    parts.append(_NULL if updated is None else _BIG(8, updated))

@@ -4,7 +4,7 @@ Values are Compact, type names `skep.Notification` and `skep.Command`, with the 
 
     deviceId string    networkId, deviceTypeId int64    name string    timestamp, born int64    body string
 
-and of commands also `status` string, `lastUpdated` int64, `updated` boolean.
+and of commands also `status` string, `lastUpdated` int64, `updated` boolean, `lapses` int64.
 
 TTL and indexes come from the member's configuration, for both maps: time-to-live-seconds = MESSAGE_TTL,
 backup-count 1, in-memory-format BINARY, indexes HASH (deviceId), SORTED (deviceId, timestamp),
@@ -20,6 +20,7 @@ import contextlib
 import logging
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -131,10 +132,10 @@ class HazelcastStore:
     async def list(self, query: List, limit: int) -> Page:
         if predicates.nothing(query):
             return Page([])
-        entries = self._maps[table(query.kind)]
-        wanted, columns = predicates.predicate(query), multi_attribute(*predicates.attributes(query))
+        entries, now = self._maps[table(query.kind)], int(time.time() * 1000)
+        wanted, columns = predicates.predicate(query, now), multi_attribute(*predicates.attributes(query))
         rows = await self._call(partial(entries.project, columns, wanted))
-        keys = predicates.page(query, [list(row) for row in rows])
+        keys = predicates.page(query, [list(row) for row in rows], now)
         page, size = Page([]), 0
         for first in range(0, len(keys), CHUNK):
             chunk = keys[first : first + CHUNK]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from backend.adapters.slices import NEWEST
-from skep.wire.messages import UPDATE, List
+from skep.wire.messages import EXPIRED, UPDATE, List
 
 ROWS = 10_000
 """Most rows of one answer, whatever the limit of bytes."""
 
 _NAMED = ("command", "notification")
-_COLUMNS = "e.body, e.ts, e.updated_at, e.status, e.name, e.born, e.seq"
+_COLUMNS = "e.body, e.ts, e.updated_at, e.status, e.lapses, e.name, e.born, e.seq"
+_STATUS = f"CASE WHEN e.lapses <= %(now)s THEN '{EXPIRED}' ELSE e.status END"
 _CUT = "OFFSET %(skip)s LIMIT %(take)s"
 _DEEPEST = "LIMIT %(skip)s::bigint + %(take)s::bigint"
 
@@ -65,7 +66,7 @@ def _conditions(query: List, values: dict[str, Any]) -> list[str]:
     if query.kind == UPDATE:
         where.append("e.updated_at IS NOT NULL")
     narrow("e.name = ANY(%(names)s::text[])", "names", query.names)
-    narrow("e.status = %(status)s", "status", query.status)
+    narrow(f"{_STATUS} = %(status)s", "status", query.status)
     narrow(f"{clock} > %(start)s", "start", query.start)
     narrow(f"{clock} < %(end)s", "end", query.end)
     if query.scopes is not None and (None, None) not in query.scopes:
@@ -109,6 +110,6 @@ def _clock(query: List) -> str:
 
 def _order(query: List) -> str:
     """Ties are in the order of arrival whichever way the field is sorted."""
-    by_status = "coalesce(e.status, '')"
+    by_status = f"coalesce({_STATUS}, '')"
     column = by_status if query.sort == "status" else "e.name" if query.sort in _NAMED else _clock(query)
     return f"{column} {'DESC' if query.descending else 'ASC'}, e.born, e.seq"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from hazelcast.predicate import Predicate, and_, between, equal, in_, or_, true
+from hazelcast.predicate import Predicate, and_, between, equal, greater, in_, less_or_equal, or_, true
 
-from skep.wire.messages import NOTIFICATION, UPDATE, List
+from skep.wire.messages import EXPIRED, NOTIFICATION, UPDATE, List
 
 _MIN, _MAX = -(2**63), 2**63 - 1
-_BORN, _NAME, _KEY, _TIME, _STATUS, _UPDATED = range(6)
+_BORN, _NAME, _KEY, _TIME, _STATUS, _UPDATED, _LAPSES = range(7)
 
 
 def attributes(query: List) -> tuple[str, ...]:
     """What sorting needs: the columns of `page`'s rows."""
     common = ("born", "name", "__key", "timestamp")
-    return common if query.kind == NOTIFICATION else (*common, "status", "lastUpdated")
+    return common if query.kind == NOTIFICATION else (*common, "status", "lastUpdated", "lapses")
 
 
 def nothing(query: List) -> bool:
@@ -25,14 +25,15 @@ def nothing(query: List) -> bool:
     return query.take == 0 or [] in (query.device_ids, query.scopes, query.names)
 
 
-def predicate(query: List) -> Predicate:
+def predicate(query: List, now: int) -> Predicate:
+    """now: ms since the epoch."""
     parts: list[Predicate] = []
     if query.kind == UPDATE:
         parts.append(equal("updated", True))
     if query.names is not None:
         parts.append(in_("name", *query.names))
     if query.status is not None:
-        parts.append(equal("status", query.status))
+        parts.append(_status(query.status, now))
     period = _period(query)
     if query.device_ids is not None:
         # With the period inside each branch the index on (deviceId, time) serves it.
@@ -42,6 +43,12 @@ def predicate(query: List) -> Predicate:
     elif query.device_ids is None:
         parts += period
     return and_(*parts) if len(parts) > 1 else parts[0] if parts else true()
+
+
+def _status(status: str, now: int) -> Predicate:
+    if status == EXPIRED:
+        return or_(equal("status", status), less_or_equal("lapses", now))
+    return and_(equal("status", status), greater("lapses", now))
 
 
 def _period(query: List) -> list[Predicate]:
@@ -63,12 +70,12 @@ def _any(parts: list[Predicate]) -> Predicate:
     return or_(*parts) if len(parts) > 1 else parts[0]
 
 
-def page(query: List, rows: list[Any]) -> list[str]:
-    """Keys of the page, in order. Ties are in the order of arrival."""
+def page(query: List, rows: list[Any], now: int) -> list[str]:
+    """Keys of the page, in order. Ties are in the order of arrival. now: ms since the epoch."""
     rows.sort(key=lambda row: (row[_BORN], row[_KEY]))
     by = _UPDATED if query.kind == UPDATE else _TIME
     if query.sort == "status" and query.kind != NOTIFICATION:
-        rows.sort(key=lambda row: row[_STATUS] or "", reverse=query.descending)
+        rows.sort(key=lambda row: EXPIRED if row[_LAPSES] <= now else row[_STATUS] or "", reverse=query.descending)
     elif query.sort in ("command", "notification"):
         rows.sort(key=lambda row: row[_NAME] or "", reverse=query.descending)
     elif query.sort != "status":

@@ -21,9 +21,10 @@ CREATE SEQUENCE IF NOT EXISTS skep_messages.seq;
 CREATE TABLE IF NOT EXISTS skep_messages.entries (
     kind smallint NOT NULL, id bigint NOT NULL, network_id bigint NOT NULL, device_type_id bigint NOT NULL,
     ts bigint NOT NULL, part integer NOT NULL, off bigint NOT NULL, born bigint NOT NULL, expires bigint NOT NULL,
-    updated_at bigint, seq bigint NOT NULL DEFAULT nextval('skep_messages.seq'),
+    updated_at bigint, lapses bigint, seq bigint NOT NULL DEFAULT nextval('skep_messages.seq'),
     device_id text NOT NULL, incarnation text NOT NULL, name text NOT NULL, status text, body bytea NOT NULL
 ) PARTITION BY RANGE (expires);
+ALTER TABLE skep_messages.entries ADD COLUMN IF NOT EXISTS lapses bigint;
 CREATE INDEX IF NOT EXISTS entries_id ON skep_messages.entries (id);
 CREATE INDEX IF NOT EXISTS entries_device ON skep_messages.entries (device_id, kind, ts);
 CREATE INDEX IF NOT EXISTS entries_network ON skep_messages.entries (network_id, kind, ts);

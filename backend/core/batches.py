@@ -19,6 +19,7 @@ from backend.core.timestamps import Timestamps
 from skep import errors
 from skep.wire.messages import (
     COMMAND,
+    EXPIRED,
     NOTIFICATION,
     UPDATE,
     Call,
@@ -36,8 +37,6 @@ from skep.wire.messages import (
 )
 from skep.wire.proxy import Delivered, Source
 
-EXPIRED = "Expired"
-"""Status of a command that came too late to be delivered."""
 TRIES = 3
 _UNAVAILABLE = errors.Unavailable().text
 _FAILED = errors.Internal().text
@@ -247,8 +246,8 @@ class _Planning:
             self.plan.answers.append(Answer(work.call, errors.Unavailable.status, _UNAVAILABLE))
             return
         # Who is told "done" can rely on its delivery: so, should this record be repeated past its deadline, not
-        # delivering it then is right either way.
-        told = self._deliver(work, COMMAND, body, made)
+        # delivering it then is right either way. Past its lifetime it is stored for those who ask for it.
+        told = made.is_for_execution(self._now) and self._deliver(work, COMMAND, body, made)
         self._answer(work, held, late=told)
 
     def _timed(self, work: Work, made: M, stored: Held | None) -> M:

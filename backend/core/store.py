@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from skep.errors import Unavailable
 from skep.wire import proxy
-from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Command, Item, List, Notification
+from skep.wire.messages import COMMAND, NEVER, NOTIFICATION, UPDATE, Command, Item, List, Notification
 
 Key = tuple[str, int]
 """(device id, message id)."""
@@ -96,7 +96,9 @@ class Store(Protocol):
         """Those that are stored. Raises Away."""
 
     async def list(self, query: List, limit: int) -> Page:
-        """Answer the query with at most `limit` bytes of bodies, but one item where there is one. Raises Away."""
+        """Answer the query with at most `limit` bytes of bodies, but one item where there is one. Raises Away.
+
+        Bodies are as they were written; `status` of the query, and sorting by it, go by `Command.status_at`."""
 
     async def healthy(self) -> bool:
         """Whether the engine answers, within a second."""
@@ -108,6 +110,12 @@ def message(item: Item) -> Notification | Command:
     if found is None:
         raise ValueError("an item without its message")
     return found
+
+
+def lapses(item: Item) -> int | None:
+    """When a command that nobody has updated is to be shown as expired, ms; None: never."""
+    command = item.command
+    return None if command is None or command.is_updated or command.lapses() == NEVER else command.lapses()
 
 
 def updated_at(item: Item) -> int | None:
@@ -133,6 +141,18 @@ def retagged(body: bytes, kind: int) -> bytes:
     for _ in range(2):
         at += _WIDTH.get(body[at], 1)
     return body if body[at] == kind else body[:at] + bytes((kind,)) + body[at + 1 :]
+
+
+def as_of(body: bytes, kind: int, now: int) -> bytes:
+    """An encoded item as it is shown at `now` (ms): a command may have expired since it was stored."""
+    if kind != COMMAND:
+        return body
+    item = decode_item(body)
+    command = item.command
+    if command is None or command.status_at(now) == command.status:
+        return body
+    shown = msgspec.structs.replace(command, status=command.status_at(now))
+    return encode_item(msgspec.structs.replace(item, command=shown))
 
 
 def table(kind: int) -> int:

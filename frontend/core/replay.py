@@ -7,7 +7,7 @@ from typing import Protocol
 
 from frontend.core.interests import Claim
 from frontend.core.scope import Scope
-from frontend.core.subscriptions import Holder, may_see
+from frontend.core.subscriptions import Holder, is_current, may_see
 from skep.wire.messages import COMMAND, UPDATE, Found, Item, List
 
 PAGE = 200
@@ -98,4 +98,9 @@ def _query(scope: Scope, start: int, take: int, skip: int) -> List:
 
 def _is_wanted(item: Item, holder: Holder, scope: Scope, now: int) -> bool:
     message = item.notification or item.command
-    return message is not None and scope.holds(message) and may_see(holder.principal, item.kind, message, now)
+    return (
+        message is not None
+        and scope.holds(message)
+        and may_see(holder.principal, item.kind, message, now)
+        and is_current(item.kind, message, now)
+    )

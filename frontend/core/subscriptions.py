@@ -8,7 +8,7 @@ from typing import Protocol
 
 from frontend.core.scope import Filter, Scope
 from skep.access import Action, Principal
-from skep.wire.messages import NOTIFICATION, Command, Events, Item, Notification
+from skep.wire.messages import COMMAND, NOTIFICATION, Command, Events, Item, Notification
 
 _Shape = tuple[bool, bool, bool, bool]
 _SHAPES: tuple[_Shape, ...] = tuple(itertools.product((True, False), repeat=4))  # type: ignore[arg-type]
@@ -33,7 +33,11 @@ class Watch:
 
     def wants(self, kind: int, message: Notification | Command, now: int) -> bool:
         """Whether a message that matches one of its filters is to be taken. now: ms since the epoch."""
-        return self.scope.holds(message) and may_see(self.holder.principal, kind, message, now)
+        return (
+            self.scope.holds(message)
+            and may_see(self.holder.principal, kind, message, now)
+            and is_current(kind, message, now)
+        )
 
     def take(self, item: Item, message: Notification | Command) -> None:
         """A live message. Must not raise and must not wait."""
@@ -57,6 +61,11 @@ def may_see(principal: Principal | None, kind: int, message: Notification | Comm
         and action_of(kind) in principal.actions
         and principal.sees(message.network_id, message.device_type_id)
     )
+
+
+def is_current(kind: int, message: Notification | Command, now: int) -> bool:
+    """Whether it is to be delivered still: a command may have expired. now: ms since the epoch."""
+    return kind != COMMAND or not isinstance(message, Command) or message.is_for_execution(now)
 
 
 class Registry:

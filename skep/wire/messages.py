@@ -12,6 +12,10 @@ from msgspec import Raw, Struct
 
 NOTIFICATION, COMMAND, UPDATE = 0, 1, 2
 """Kinds of message a subscriber can ask for. UPDATE: a command that was updated."""
+EXPIRED = "Expired"
+"""Status of a command that came, or was left, too late to be executed."""
+NEVER = 2**63 - 1
+"""A time in ms that does not come."""
 
 
 class Notification(Struct, array_like=True):
@@ -40,6 +44,18 @@ class Command(Struct, array_like=True):
     status: str | None = None
     result: bytes | None = None
     is_updated: bool = False
+
+    def lapses(self) -> int:
+        """When its lifetime (seconds; none, 0 or less: without end) is over, ms: from then on it is not delivered."""
+        return min(self.timestamp + self.lifetime * 1000, NEVER) if self.lifetime and self.lifetime > 0 else NEVER
+
+    def status_at(self, now: int) -> str | None:
+        """As clients see it. What was updated has been received and is whatever the update says. now: ms."""
+        return self.status if self.is_updated or now < self.lapses() else EXPIRED
+
+    def is_for_execution(self, now: int) -> bool:
+        """Whether a device that reads it should still do it. now: ms."""
+        return now < self.lapses() and (self.is_updated or self.status != EXPIRED)
 
 
 # -- requests (topic `requests`, keyed by device id) -------------------------------------------------------------

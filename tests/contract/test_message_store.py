@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+import psycopg
 import pytest
 from hazelcast.serialization.data import Data
 from hazelcast.serialization.service import SerializationServiceV1
@@ -229,6 +231,28 @@ async def test_sorting_by_name_and_status(store: Store, device: str) -> None:
     assert await listed(store, List(COMMAND, [device], sort="status", descending=True)) == [one, three, two]
 
 
+async def test_commands_past_their_lifetime_are_expired(store: Store, device: str) -> None:
+    made = [command(device, i, status=status) for i, status in enumerate(("a", "a", "a", "z", "Expired", None))]
+    past, kept, updated, endless, late, huge = made
+    past.timestamp, past.lifetime = NOW - 60_000, 59
+    kept.lifetime = 100_000
+    updated.timestamp, updated.lifetime, updated.is_updated = NOW - 60_000, 59, True
+    endless.timestamp, endless.lifetime = NOW - 60_000, 0
+    huge.lifetime = 2**62
+    await store.put([entry(m, i) for i, m in enumerate(made)])
+
+    assert await listed(store, List(COMMAND, [device], status="Expired")) == [past.id, late.id]
+    assert await listed(store, List(COMMAND, [device], status="a")) == [updated.id, kept.id]
+    by_status = [huge.id, past.id, late.id, kept.id, updated.id, endless.id]
+    assert await listed(store, List(COMMAND, [device], sort="status")) == by_status
+    assert await listed(store, List(COMMAND, [device], status="z")) == [endless.id]
+
+    done = msgspec.structs.replace(past, status="a", is_updated=True)
+    await store.put([entry(done, 9, born=0)])
+    assert await listed(store, List(COMMAND, [device], status="Expired")) == [late.id]
+    assert await listed(store, List(COMMAND, [device], status="a", sort="command")) == [past.id, kept.id, updated.id]
+
+
 async def test_names_are_exact(store: Store, device: str) -> None:
     made = [notification(device, i, name) for i, name in enumerate(("a", "b", "A", "a%"))]
     await store.put([entry(m, i) for i, m in enumerate(made)])
@@ -446,4 +470,21 @@ async def test_hazelcast_that_is_away_is_said_to_be(unused_tcp_port: int) -> Non
     store = HazelcastStore([f"127.0.0.1:{unused_tcp_port}"], "nobody", timeout=0.5)
     with pytest.raises(Away):
         await store.start()
+    await store.stop()
+
+
+async def test_tables_of_before_lifetimes_are_taken_over(postgres_url: str, device: str) -> None:
+    store = PostgresStore(postgres_url)
+    await store.start()
+    await store.put([entry(notification(device), 1)])
+    await store.stop()
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        await connection.execute("ALTER TABLE skep_messages.entries DROP COLUMN lapses")
+    store = PostgresStore(postgres_url)
+    await store.start()
+    made = command(device)
+    made.timestamp, made.lifetime = NOW - 60_000, 59
+    await store.put([entry(made, 2)])
+    assert len(await listed(store, List(NOTIFICATION, [device]))) == 1
+    assert await listed(store, List(COMMAND, [device], status="Expired")) == [made.id]
     await store.stop()

@@ -1,6 +1,7 @@
 """The message store port in memory, for unit tests; passes the contract suite."""
 
 import asyncio
+import time
 
 from backend.core.store import Away, Entry, Full, Held, Key, Page, Rejected, message, retagged, table
 from skep.wire.messages import UPDATE, Item, List
@@ -49,9 +50,10 @@ class MemoryStore:
         if self.away:
             raise Away()
         found = [e for (kind, _), (until, e) in self._held.items() if kind == table(query.kind) and until > self.now]
-        found = [e for e in found if _matches(query, e.item)]
+        now = int((time.time() + self.now) * 1000)
+        found = [e for e in found if _matches(query, e.item, now)]
         found.sort(key=lambda e: e.born)  # sorts are stable, reversed ones too: ties stay so
-        found.sort(key=lambda e: _sort_key(query, e.item), reverse=query.descending)
+        found.sort(key=lambda e: _sort_key(query, e.item, now), reverse=query.descending)
         end = None if query.take is None else query.skip + query.take
         page, size = Page([]), 0
         for entry in found[query.skip : end]:
@@ -81,13 +83,13 @@ def _clock(query: List, item: Item) -> int:
     return item.command.last_updated if query.kind == UPDATE and item.command else message(item).timestamp
 
 
-def _sort_key(query: List, item: Item) -> str | int:
+def _sort_key(query: List, item: Item, now: int) -> str | int:
     if query.sort == "status":
-        return (item.command.status if item.command else None) or ""
+        return (item.command.status_at(now) if item.command else None) or ""
     return message(item).name if query.sort in ("command", "notification") else _clock(query, item)
 
 
-def _matches(query: List, item: Item) -> bool:
+def _matches(query: List, item: Item, now: int) -> bool:
     found = message(item)
     if query.kind == UPDATE and not (item.command and item.command.is_updated):
         return False
@@ -95,7 +97,7 @@ def _matches(query: List, item: Item) -> bool:
         return False
     if query.names is not None and found.name not in query.names:
         return False
-    if query.status is not None and (item.command is None or item.command.status != query.status):
+    if query.status is not None and (item.command is None or item.command.status_at(now) != query.status):
         return False
     if query.start is not None and _clock(query, item) <= query.start:
         return False

@@ -173,6 +173,21 @@ async def test_a_command_past_its_deadline_is_stored_expired_and_not_delivered(w
     assert plan.expired == 1
 
 
+async def test_a_command_past_its_lifetime_is_stored_and_not_delivered(world: World) -> None:
+    made, in_time = command(), command()
+    made.lifetime = in_time.lifetime = 2
+    plan = await world.run(record(insert(made), 1), now=NOW + 2000)
+    assert (events(plan), plan.late_answers) == ([], [])
+    assert answered(plan.answers) == [Stored(made.id, NOW, NOW, 0, 1)]
+    stored = await world.stored(COMMAND, made)
+    assert stored is not None
+    assert stored.command is not None
+    assert stored.command.status is None
+    assert len(events(await world.run(record(insert(in_time), 2), now=NOW + 1999))) == 1
+    update_ = await world.run(record(update(made, status="done"), 3), now=NOW + 9000)
+    assert [item.kind for item in events(update_)] == [UPDATE]
+
+
 async def test_a_notification_past_its_deadline_is_handled_all_the_same(world: World) -> None:
     plan = await world.run(record(insert(notification()), 1), now=LATER + 1)
     assert len(events(plan)) == 1

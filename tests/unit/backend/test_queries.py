@@ -70,6 +70,21 @@ async def test_items_have_the_kind_asked_for(world: World) -> None:
     assert [found.items[0].kind for _, found in answers] == [UPDATE, COMMAND, UPDATE]
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "age", "updated", "status"),
+    [(5, 6, False, "Expired"), (5, 4, False, "new"), (5, 6, True, "new"), (0, 6, False, "new"), (-5, 6, False, "new")],
+)
+async def test_a_command_that_nobody_took_in_time_is_shown_expired(
+    world: World, lifetime: int, age: int, updated: bool, status: str
+) -> None:
+    made = command()
+    made.timestamp, made.lifetime, made.is_updated = int(time.time() * 1000) - age * 1000, lifetime, updated
+    made.status = "new"
+    await put(world.store, Item(0, 3, COMMAND, command=made))
+    answers = await world.ask(List(COMMAND, ["d"]), Get(COMMAND, "d", made.id))
+    assert [found.items[0].command.status for _, found in answers] == [status] * 2
+
+
 async def test_past_its_deadline_a_query_is_dropped(world: World) -> None:
     assert await world.ask(List(NOTIFICATION, ["d"]), deadline=1) == []
     assert world.counters.late == 1

@@ -8,6 +8,7 @@ import pytest
 from frontend.core import identities
 from frontend.core import polls as module
 from frontend.core.scope import Scope
+from frontend.core.services import now
 from skep import errors
 from skep.access import User
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Item
@@ -110,6 +111,27 @@ async def test_a_long_answer_is_cut_after_a_whole_millisecond(frontend: Frontend
     assert first == list(range(1, 1200))
     last = 2000 + first[-1] // 300
     assert found(await poll(frontend, since=last, wait=0))[0] == first[-1] + 1
+
+
+async def test_an_expired_command_answers_no_poll(frontend: Frontend) -> None:
+    old, fresh = (command(i, i, COMMAND, time=now() - 60_000) for i in (1, 2))
+    assert old.command is not None
+    old.command.lifetime = 59
+    caller = await frontend.authenticate("client")
+    frontend.bus.stored = [old]
+
+    async def ask(wait: float) -> list[int]:
+        polls, scope = frontend.services.polls, Scope(COMMAND)
+        return found(await polls.poll(caller, "client", scope, 1000, 0, wait, asyncio.Event()))
+
+    assert await ask(0) == []
+    waiting = asyncio.create_task(ask(10))
+    await settled()
+    frontend.live(Item(0, 11, COMMAND, command=old.command))
+    await settled()
+    assert not waiting.done()
+    frontend.live(Item(0, 12, COMMAND, command=fresh.command))
+    assert await waiting == [2]
 
 
 async def test_wait_for_update(frontend: Frontend) -> None:

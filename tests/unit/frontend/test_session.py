@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from frontend.core.services import Limits
+from frontend.core.services import Limits, now
 from skep.access import User
-from skep.wire.messages import COMMAND, UPDATE, InsertNotification
+from skep.wire.messages import COMMAND, UPDATE, InsertNotification, Item
 from tests.cases import websocket
 from tests.unit.frontend.fakes import Frontend, command, ids, notification, settled
 
@@ -215,6 +215,29 @@ async def test_command_replay_is_limited(frontend: Frontend) -> None:
     for reply in outlet.take():
         by_subscription[reply["subscriptionId"]] = by_subscription.get(reply["subscriptionId"], -1) + 1
     assert list(by_subscription.values()) == [20, 3, 30]
+
+
+async def test_commands_past_their_lifetime_are_not_delivered(frontend: Frontend) -> None:
+    """Neither stored nor live; their updates are, and so is what was updated in time."""
+    session, outlet = await frontend.client()
+    old, late, fresh, done = (command(i, i, COMMAND, time=now() - 60_000) for i in (1, 2, 3, 4))
+    for item, lifetime in ((old, 59), (fresh, 1_000)):
+        assert item.command is not None
+        item.command.lifetime = lifetime
+    assert late.command is not None
+    assert done.command is not None
+    late.command.status = done.command.status = "Expired"
+    done.command.is_updated = True
+    frontend.bus.stored = [old, late, fresh, done]
+    session.receive(ask("command/subscribe", timestamp=1000))
+    session.receive(ask("command/subscribe", returnUpdatedCommands=True))
+    await settled()
+    assert ids(outlet.take()) == [3, 4]
+    for offset, item in enumerate((old, late, fresh, done), 10):
+        frontend.live(Item(0, offset, COMMAND, command=item.command))
+    frontend.live(Item(0, 20, UPDATE, command=old.command))
+    pushed = outlet.take()
+    assert [(p["action"], p["command"]["id"]) for p in pushed] == [("command/update", 1)]
 
 
 async def test_two_subscriptions_get_two_pushes_one_filter_gets_one(frontend: Frontend) -> None:
