@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from types import TracebackType
@@ -39,9 +40,14 @@ class Http:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            await self._writer.wait_closed()
+            with contextlib.suppress(ConnectionError):
+                await self._writer.wait_closed()
+            self._writer = None
 
     async def ask(
         self, method: str, path: str, body: bytes | None = None, token: str | None = None, **headers: str
@@ -62,13 +68,12 @@ class Http:
             self._writer.write(request)
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         except (asyncio.IncompleteReadError, ConnectionError):
-            self._writer = None
+            await self._close()
             return Answer(0, "", "")
         length = head.partition("content-length:")[2].partition("\r\n")[0]
         body = (await self._reader.readexactly(int(length or 0))).decode()
         if "connection: close" in head:
-            self._writer.close()
-            self._writer = None
+            await self._close()
         status = int(head.split(" ", 2)[1])
         return Answer(status, _message(body) if status >= 400 else "", body)
 
