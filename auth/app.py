@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auth.adapters.passwords import Argon2Passwords
-from auth.api import rest
+from auth.api import plugins, rest
 from auth.api.calls import Calls
 from auth.core.authority import Authority
 from auth.settings import Settings
@@ -28,16 +28,17 @@ class App:
         self.bus = Bus(settings.bus_urls, "auth", settings.instance, settings.bus_secret)
         self.relay = Relay(self.metadata, self.bus, self.caches)
         self.passwords = Argon2Passwords(settings.hash_threads)
-        self.authority = Authority(settings, keys, self.metadata.users, self.passwords)
+        self.authority = Authority(settings, keys, self.metadata.users, self.passwords, self.metadata.plugins)
         authenticate = web.Authenticator(
             keys,
             self.caches.user,
             fresh=lambda id: self.caches.user(id, fresh=True),
+            plugin=lambda topic: self.caches.plugin(topic, fresh=True),
             compat=settings.compat,
         )
         self.calls = Serving(self.bus, topics.AUTH_REQUESTS, Calls(self.authority, authenticate).answer)
         self.server = web.Server(
-            [*web.collect(rest), web.info_route(f"{settings.prefix}/websocket")],
+            [*web.collect(rest, plugins), web.info_route(f"{settings.prefix}/websocket")],
             f"{settings.prefix}/rest",
             settings,
             authenticate,

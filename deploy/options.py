@@ -12,6 +12,7 @@ from skep.settings import field
 
 LIGHT, FULL = "light", "full"
 ROOT = Path(__file__).parent.parent
+ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to find what listens everywhere
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,18 @@ class Options(settings.Base):
     engines: str = field("ENGINES", LIGHT, "light (PostgreSQL for everything) or full (Kafka and Hazelcast too)")
     data: str = field("SKEP_DATA", ".skep", "folder of data, secrets and logs; made if missing")
     profile: str = field("SKEP_PROFILE", settings.DEVELOPMENT, "development or production")
-    host: str = field("HOST", "127.0.0.1", "address of frontend, auth and plugin proxy; the rest stays on 127.0.0.1")
+    host: str = field(
+        "HOST", "127.0.0.1", "address of frontend, auth, plugin_manager and plugin proxy; the rest stays on 127.0.0.1"
+    )
     database_url: str = field("DATABASE_URL", "", "PostgreSQL to use instead of one of our own", secret=True)
     frontend_port: int = field("FRONTEND_PORT", 8080, "REST and WebSocket", minimum=1)
     auth_port: int = field("AUTH_PORT", 8090, "logins and tokens", minimum=1)
     proxy_port: int = field("PROXY_PORT", 3000, "the bus, for services", minimum=1)
     proxy_plugin_port: int = field("PROXY_PLUGIN_PORT", 3001, "the bus, for plugins", minimum=1)
     plugin_manager_port: int = field("PLUGIN_MANAGER_PORT", 8110, "plugins", minimum=1)
+    plugin_endpoint: str = field(
+        "PLUGIN_PROXY_ENDPOINT", "", "the bus for plugins, as they are told it; default: HOST and PROXY_PLUGIN_PORT"
+    )
     backends: int = field("BACKENDS", 1, "how many backends to run", minimum=1)
     kafka_bootstrap: str = field("KAFKA_BOOTSTRAP", "", "a Kafka to use instead of one of our own")
     kafka_port: int = field("KAFKA_PORT", 9092, "our Kafka, for the proxy", minimum=1)
@@ -46,6 +52,15 @@ class Options(settings.Base):
     @property
     def is_full(self) -> bool:
         return self.engines == FULL
+
+    @property
+    def reachable(self) -> str:
+        """`host`, as it stands in a URL for this machine."""
+        return ANY.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+
+    @property
+    def endpoint(self) -> str:
+        return self.plugin_endpoint or f"ws://{self.reachable}:{self.proxy_plugin_port}"
 
     @property
     def folder(self) -> Path:
@@ -69,6 +84,7 @@ class Options(settings.Base):
             (self.host, self.auth_port, "AUTH_PORT"),
             (local, self.proxy_port, "PROXY_PORT"),
             (self.host, self.proxy_plugin_port, "PROXY_PLUGIN_PORT"),
+            (self.host, self.plugin_manager_port, "PLUGIN_MANAGER_PORT"),
         ]
         if self.is_full and not self.kafka_bootstrap:
             listeners.append((local, self.kafka_port, "KAFKA_PORT"))

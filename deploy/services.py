@@ -37,6 +37,7 @@ def environment(options: Options, engines: Engines, secrets: Mapping[str, str]) 
         "PROXY_PORT": str(options.proxy_port),
         "PROXY_PLUGIN_PORT": str(options.proxy_plugin_port),
         "PLUGIN_MANAGER_PORT": str(options.plugin_manager_port),
+        "PLUGIN_PROXY_ENDPOINT": options.endpoint,
         **secrets,
     }
     if options.is_full:

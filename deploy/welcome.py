@@ -11,12 +11,11 @@ from deploy.options import Options
 LOGIN = "dhadmin"
 SAMPLE_DEVICE = "e50d6085-2aba-48e9-b1c3-73c673e414be"
 """Comes with a new database."""
-ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to find what listens everywhere
 
 
 def lines(options: Options, folder: Folder, password: str) -> list[str]:
     """password: the admin's, "" if it is none that we know."""
-    host = ANY.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)
+    host = options.reachable
     rest = f"http://{host}:{options.frontend_port}/api/rest"
     auth = f"http://{host}:{options.auth_port}/auth/rest"
     shown = [
@@ -26,6 +25,7 @@ def lines(options: Options, folder: Folder, password: str) -> list[str]:
         f"  REST              {rest}",
         f"  WebSocket         ws://{host}:{options.frontend_port}/api/websocket",
         f"  logins, tokens    {auth}",
+        f"  plugins           http://{host}:{options.plugin_manager_port}/plugin/rest",
         f"  bus for services  ws://127.0.0.1:{options.proxy_port}",
         f"  bus for plugins   ws://{host}:{options.proxy_plugin_port}",
         "",

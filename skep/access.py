@@ -178,7 +178,7 @@ def narrowed(caller: Principal, target: User, wanted: Wanted) -> Claims:
     own = target.id == caller.user_id
     return Claims(
         user_id=target.id,
-        actions=_narrowed_actions(caller, wanted.actions),
+        actions=narrowed_actions(caller, wanted.actions),
         networks=_narrowed_ids(wanted.networks, caller.networks, caller.claims.networks, own),
         device_types=_narrowed_types(caller, wanted.device_types, own),
         expires=wanted.expires,
@@ -242,7 +242,9 @@ def _both(ids: list[str], allowed: frozenset[int] | None) -> frozenset[int] | No
     return listed if allowed is None else listed & allowed
 
 
-def _narrowed_actions(caller: Principal, wanted: list[int] | None) -> list[int]:
+def narrowed_actions(caller: Principal, wanted: list[int] | None) -> list[int]:
+    """The actions of a token that the caller makes: ANY is cut to the caller's, none given is none. Raises `Forbidden`
+    for others than the caller's."""
     if not wanted:
         return [int(Action.NONE)]
     if Action.ANY in wanted:

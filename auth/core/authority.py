@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from auth.core.failures import Failures
-from auth.core.ports import Account, Passwords, Users
+from auth.core.plugin_tokens import PluginTokens
+from auth.core.ports import Account, Passwords, Plugins, Users
 from auth.core.requests import CreateRequest, TokenPair
 from auth.settings import Settings
 from skep import access, logs, tokens
@@ -31,8 +32,15 @@ class Authority:
     """The rules of the token API. All methods raise `SkepError`. `clock` gives seconds since the epoch."""
 
     def __init__(
-        self, settings: Settings, keys: Keys, users: Users, passwords: Passwords, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        keys: Keys,
+        users: Users,
+        passwords: Passwords,
+        plugins: Plugins,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self.plugins = PluginTokens(settings, keys, users, plugins, clock)
         self._settings, self._keys, self._users, self._passwords, self._clock = settings, keys, users, passwords, clock
         self._failures = Failures(settings.login_failures, settings.address_failures)
         self._notes: set[asyncio.Task[Any]] = set()
@@ -91,6 +99,8 @@ class Authority:
         now = self._now()
         if claims.expires < now:
             raise Unauthorized(REFRESH_EXPIRED)
+        if claims.topic is not None:
+            return await self.plugins.refresh(claims)
         user = await self._users.rights(claims.user_id) if claims.user_id is not None else None
         if user is None or user.status != access.ACTIVE:
             raise Unauthorized("")

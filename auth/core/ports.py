@@ -29,6 +29,23 @@ class Users(Protocol):
     async def login_succeeded(self, id: int) -> int | None: ...
 
 
+class Plugin(Protocol):
+    """A plugin as stored (`skep.metadata.rows.Plugin`). wanted: JSON of `skep.wire.plugins.Filter`."""
+
+    @property
+    def user_id(self) -> int | None: ...
+    @property
+    def wanted(self) -> bytes: ...
+    @property
+    def enabled(self) -> bool: ...
+
+
+class Plugins(Protocol):
+    """`skep.metadata`'s plugins."""
+
+    async def by_topic(self, topic_name: str) -> Plugin | None: ...
+
+
 class Passwords(Protocol):
     """Checks passwords, a few at a time."""
 

@@ -15,10 +15,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import msgspec
-
 from frontend.core.scope import Filter
 from skep import errors
+from skep.bus.markers import Markers
 from skep.wire import messages, topics
 
 log = logging.getLogger("frontend.interests")
@@ -87,7 +86,7 @@ class Interests:
         self._held: dict[Filter, _Interest] = {}
         self._new: list[Filter] = []
         self._rounds: set[asyncio.Task[None]] = set()
-        self._partitions = 0
+        self._markers = Markers(bus)
         self._renewed: float | None = None
         self._leased = asyncio.Event()
 
@@ -178,17 +177,7 @@ class Interests:
         records = [(self._key(f), self._record(f)) for f in filters]
         sent = [self._bus.send(topics.SUBSCRIPTIONS, payload, key) for key, payload in records]
         positions = await asyncio.gather(*sent)
-        marker = messages.Marker(max(offset for _, offset in positions) + 1)
-        numbers = range(await self._count_partitions())
-        asked = (
-            self._bus.request(topics.REQUESTS, marker, partition=number, timeout=self._timeout) for number in numbers
-        )
-        return dict([_decode_passed(answer) for answer in await asyncio.gather(*asked)])
-
-    async def _count_partitions(self) -> int:
-        if not self._partitions:
-            self._partitions = len((await self._bus.describe(topics.REQUESTS)).partitions)
-        return self._partitions
+        return await self._markers.pass_all(max(offset for _, offset in positions) + 1, self._timeout)
 
     def _failed(self, filters: list[Filter], epoch: int) -> None:
         if epoch != self._epoch:
@@ -272,9 +261,6 @@ class Interests:
             self._send(self._key(filter_), None)
         self._held.clear()
         self._send(self._lease_key(), None)
-
-
-_decode_passed = msgspec.msgpack.Decoder(tuple[int, int]).decode
 
 
 def _pack(filter_: Filter) -> bytes:

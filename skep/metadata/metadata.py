@@ -10,12 +10,15 @@ from .database import POOL, TIMEOUT, Database, Transaction
 from .device_types import DeviceTypes
 from .devices import Devices
 from .networks import Networks
+from .plugin_sockets import PluginSockets
+from .plugin_streams import PluginStreams
 from .plugins import Plugins
 from .users import Users
 
 
 class Metadata:
-    """One file per entity: `users`, `networks`, `device_types`, `devices`, `configuration`, `plugins`.
+    """One file per entity: `users`, `networks`, `device_types`, `devices`, `configuration`, `plugins`,
+    `plugin_streams`, `plugin_sockets`.
 
     Every call answers within `timeout` seconds and raises errors of `skep.errors` only, Unavailable where
     PostgreSQL is away. Raises ValueError for an impossible url.
@@ -29,6 +32,8 @@ class Metadata:
         self.devices = Devices(self.database)
         self.configuration = Configurations(self.database)
         self.plugins = Plugins(self.database)
+        self.plugin_streams = PluginStreams(self.database)
+        self.plugin_sockets = PluginSockets(self.database)
 
     async def start(self) -> None:
         """Nothing is asked of the server: a service starts while it is away, and connects when it is needed."""

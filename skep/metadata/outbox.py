@@ -14,11 +14,11 @@ from .rows import Device
 
 
 class Row(Struct, frozen=True):
-    """A record for the bus."""
+    """A record for the bus. payload None: a tombstone."""
 
     topic: str
     key: bytes | None
-    payload: bytes
+    payload: bytes | None
 
 
 def changed(entity: str, ids: list[str]) -> Row:

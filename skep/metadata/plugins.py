@@ -1,25 +1,60 @@
-"""Plugins as registered: filter, topic, status, owner."""
+"""Plugins as registered: what they want, what is collected for them, owner, status."""
 
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+from msgspec import Struct
 from sqlalchemy import Select, delete, func, insert, select, update
 
-from skep import errors
+from skep import access, errors
 from skep.access import Principal
+from skep.wire.plugins import Filter
 
+from . import outbox
 from .database import Database, Transaction
 from .lists import fits, like, page, within
-from .rows import NewPlugin, Plugin, PluginChanges, values
-from .tables import plugins
+from .rows import NewPlugin, Plugin
+from .tables import device_types, networks, plugins, users
+from .users import rights_within
 
 NO_PLUGIN = "No access to plugin"
 MISSING = "Plugin is not found"
 
 _SORT = {"id": plugins.c.id, "name": plugins.c.name}
-_CLEARABLE = frozenset({"description", "subscription_id", "parameters"})
+_COLUMNS = [plugins.c[name] for name in Plugin.__struct_fields__]
+_CHANGING = ("name", "description", "filter", "status", "parameters", "wanted", "retention", "enabled", "stream")
+_wanted = msgspec.json.Decoder(Filter)
+
+
+class PluginState(Struct, frozen=True):
+    """All that decides what is collected for a plugin, as of one moment.
+
+    owner: None where the user is gone. interests: MessagePack of the filters that its present stream was fed by;
+    collecting: they are on the bus. networks, device_types: ids that the plugin names and that exist."""
+
+    plugin: Plugin
+    owner: access.User | None
+    collecting: bool = False
+    interests: bytes = b"\x90"
+    networks: frozenset[int] = frozenset()
+    device_types: frozenset[int] = frozenset()
+
+
+class PluginChange(Struct, frozen=True):
+    """What to write, and records for the bus that go with it. Id, topic, owner and last contact of `plugin` stay."""
+
+    plugin: Plugin
+    collecting: bool
+    interests: bytes
+    records: builtins.list[outbox.Row]
+
+
+Decide = Callable[[PluginState | None], PluginChange | None]
+"""Pure, and raises `SkepError`; None: nothing is to be changed."""
 
 
 class Plugins:
@@ -32,8 +67,18 @@ class Plugins:
     async def by_topics(self, topic_names: builtins.list[str]) -> dict[str, Plugin]:
         """Those that exist, by topic name."""
         wanted = [name for name in topic_names if "\0" not in name]
-        query = select(plugins).where(plugins.c.topic_name.in_(wanted))
+        query = select(*_COLUMNS).where(plugins.c.topic_name.in_(wanted))
         return {row.topic_name: Plugin(*row) for row in await self._database.read(Transaction.all, query)}
+
+    async def topics_of(self, user_ids: builtins.list[int] | None = None) -> builtins.list[str]:
+        """Topic names of the plugins of these users; None: of all."""
+        query = select(plugins.c.topic_name).where(within(plugins.c.user_id, user_ids)).order_by(plugins.c.id)
+        return [row.topic_name for row in await self._database.read(Transaction.all, query)]
+
+    async def topics_naming(self, what: str) -> builtins.list[str]:
+        """Topic names of the plugins that name "networks" or "device_types"."""
+        query = select(plugins.c.topic_name).where(plugins.c.wanted.like(f'%"{what}"%')).order_by(plugins.c.id)
+        return [row.topic_name for row in await self._database.read(Transaction.all, query)]
 
     async def list(
         self,
@@ -49,7 +94,7 @@ class Plugins:
         skip: int = 0,
     ) -> builtins.list[Plugin]:
         """Clients see their own, admins all. sort_field: id or name, else BadRequest."""
-        query = _filtered(select(plugins), scope, name, name_pattern, topic_name, status, user_id)
+        query = _filtered(select(*_COLUMNS), scope, name, name_pattern, topic_name, status, user_id)
         query = page(query, _SORT, plugins.c.id, sort_field, descending, take, skip)
         return [Plugin(*row) for row in await self._database.read(Transaction.all, query)]
 
@@ -67,16 +112,33 @@ class Plugins:
         count: int = await self._database.read(Transaction.value, query)
         return count
 
-    async def insert(self, new: NewPlugin) -> Plugin:
-        return await self._database.write(_insert, new)
+    async def insert(self, new: NewPlugin, most: int, records: builtins.list[outbox.Row]) -> Plugin:
+        """records: told to the bus with it. Raises Forbidden where the owner has `most` plugins already."""
+        return await self._database.write(_insert, new, most, records)
 
-    async def update(self, scope: Principal, topic_name: str, changes: PluginChanges) -> Plugin:
-        """Raises NotFound for an admin, Forbidden for a client, where it is missing or another's."""
-        return await self._database.write(_update, scope, topic_name, changes)
+    async def state(self, topic_name: str) -> PluginState | None:
+        return await self._database.read(_state, topic_name)
 
-    async def delete(self, scope: Principal, topic_name: str) -> Plugin:
-        """Gives what was deleted. Raises as `update`."""
-        return await self._database.write(_delete, scope, topic_name)
+    async def change(self, topic_name: str, decide: Decide) -> Plugin | None:
+        """Read, decide and write in one transaction that no other change of the plugin comes into. Gives the plugin
+        as it is then; None where there is none. Raises what `decide` raises."""
+        return await self._database.write(_change, topic_name, decide)
+
+    async def delete(
+        self, scope: Principal, topic_name: str, farewell: Callable[[PluginState], builtins.list[outbox.Row]]
+    ) -> Plugin:
+        """Gives what was deleted; `farewell` says what the bus is told. Raises NotFound for an admin, Forbidden for a
+        client, where it is missing or another's."""
+        return await self._database.write(_delete, scope, topic_name, farewell)
+
+
+def check_access(scope: Principal, plugin: Plugin | None) -> Plugin:
+    """Raises NotFound for an admin, Forbidden for a client, where it is missing or another's."""
+    if plugin is None and scope.is_admin:
+        raise errors.NotFound(MISSING)
+    if plugin is None or not (scope.is_admin or plugin.user_id == scope.user_id):
+        raise errors.Forbidden(NO_PLUGIN)
+    return plugin
 
 
 def _filtered(
@@ -105,36 +167,66 @@ def _filtered(
     return query
 
 
-async def _insert(t: Transaction, new: NewPlugin) -> Plugin:
+async def _insert(t: Transaction, new: NewPlugin, most: int, records: list[outbox.Row]) -> Plugin:
+    # The user's row is the lock: of two registrations at once the second counts the first.
+    await t.first(select(users.c.id).where(users.c.id == new.user_id).with_for_update())
+    own = await t.value(select(func.count()).select_from(plugins).where(plugins.c.user_id == new.user_id))
+    if own >= most:
+        raise errors.Forbidden(f"A user can have {most} plugins")
     columns = {name: getattr(new, name) for name in new.__struct_fields__}
-    row = await t.first(insert(plugins).values(columns).returning(plugins))
+    row = await t.first(insert(plugins).values(columns).returning(*_COLUMNS))
     assert row is not None
     t.changed("plugin", row.topic_name)
+    for record in records:
+        t.call(record)
     return Plugin(*row)
 
 
-async def _owned(t: Transaction, scope: Principal, topic_name: str) -> Plugin:
-    row = await t.first(select(plugins).where(plugins.c.topic_name == topic_name).with_for_update())
-    if row is None and scope.is_admin:
-        raise errors.NotFound(MISSING)
-    if row is None or not (scope.is_admin or row.user_id == scope.user_id):
-        raise errors.Forbidden(NO_PLUGIN)
-    return Plugin(*row)
+async def _state(t: Transaction, topic_name: str, lock: bool = False) -> PluginState | None:
+    query = select(*_COLUMNS, plugins.c.collecting, plugins.c.interests).where(plugins.c.topic_name == topic_name)
+    row = await t.first(query.with_for_update() if lock else query) if "\0" not in topic_name else None
+    if row is None:
+        return None
+    plugin = Plugin(*row[: len(_COLUMNS)])
+    asked = _wanted.decode(plugin.wanted)
+    return PluginState(
+        plugin=plugin,
+        owner=(await rights_within(t, [plugin.user_id or 0])).get(plugin.user_id or 0),
+        collecting=row.collecting,
+        interests=row.interests,
+        networks=await _existing(t, networks, asked.networks),
+        device_types=await _existing(t, device_types, asked.device_types),
+    )
 
 
-async def _update(t: Transaction, scope: Principal, topic_name: str, changes: PluginChanges) -> Plugin:
-    plugin = await _owned(t, scope, topic_name)
-    columns = values(changes, _CLEARABLE)
-    if not columns:
-        return plugin
-    row = await t.first(update(plugins).where(plugins.c.id == plugin.id).values(columns).returning(plugins))
-    assert row is not None
+async def _existing(t: Transaction, table: Any, ids: list[int] | None) -> frozenset[int]:
+    if not ids:
+        return frozenset()
+    return frozenset(row.id for row in await t.all(select(table.c.id).where(within(table.c.id, ids))))
+
+
+async def _change(t: Transaction, topic_name: str, decide: Decide) -> Plugin | None:
+    state = await _state(t, topic_name, lock=True)
+    change = decide(state)
+    if state is None or change is None:
+        return None if state is None else state.plugin
+    columns = {name: getattr(change.plugin, name) for name in _CHANGING}
+    columns |= {"collecting": change.collecting, "interests": change.interests}
+    await t.run(update(plugins).where(plugins.c.id == state.plugin.id).values(columns))
     t.changed("plugin", topic_name)
-    return Plugin(*row)
+    for record in change.records:
+        t.call(record)
+    return change.plugin
 
 
-async def _delete(t: Transaction, scope: Principal, topic_name: str) -> Plugin:
-    plugin = await _owned(t, scope, topic_name)
+async def _delete(
+    t: Transaction, scope: Principal, topic_name: str, farewell: Callable[[PluginState], list[outbox.Row]]
+) -> Plugin:
+    state = await _state(t, topic_name, lock=True)
+    plugin = check_access(scope, state.plugin if state is not None else None)
+    assert state is not None
     await t.run(delete(plugins).where(plugins.c.id == plugin.id))
     t.changed("plugin", topic_name)
+    for record in farewell(state):
+        t.call(record)
     return plugin

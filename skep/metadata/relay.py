@@ -53,7 +53,9 @@ class Stream(Protocol):
 class Bus(Protocol):
     """`skep.bus.Bus` as it is used here."""
 
-    def send(self, topic: str, payload: bytes, key: bytes | None = None, *, timeout: float) -> asyncio.Future[Any]: ...
+    def send(
+        self, topic: str, payload: bytes | None, key: bytes | None = None, *, timeout: float
+    ) -> asyncio.Future[Any]: ...
     async def request(self, topic: str, body: Any, key: bytes | None = None, *, timeout: float) -> bytes: ...
     async def subscribe(self, topic: str) -> Any: ...
 
@@ -95,7 +97,7 @@ class Relay:
         failure of the save: the notification comes later."""
         try:
             async with asyncio.timeout(timeout):
-                await self._flushed()
+                await self.flushed()
                 # Published, by whichever service. A marker behind it on the same partition is answered after it.
                 key = saved.device_id.encode()
                 await self._bus.request(topics.REQUESTS, messages.Marker(0), key, timeout=timeout)
@@ -103,7 +105,7 @@ class Relay:
             return False
         return True
 
-    async def _flushed(self) -> None:
+    async def flushed(self) -> None:
         """Returns when all that is committed by now has left the outbox."""
         future = asyncio.get_running_loop().create_future()
         self._flushes.append(future)
@@ -215,7 +217,8 @@ def _hopeless(row: Row[Any], error: BaseException) -> bool:
 
 def _oldest() -> Any:
     first = select(outbox).order_by(outbox.c.id).limit(ROWS).subquery()
-    size = func.sum(func.length(first.c.payload)).over(order_by=first.c.id)
-    sized = select(first, (size - func.length(first.c.payload)).label("before")).subquery()
+    length = func.coalesce(func.length(first.c.payload), 0)
+    size = func.sum(length).over(order_by=first.c.id)
+    sized = select(first, (size - length).label("before")).subquery()
     columns = [sized.c[name] for name in ("id", "topic", "key", "payload")]
     return select(*columns).where(sized.c.before < text(str(BYTES))).order_by(sized.c.id)

@@ -1,7 +1,7 @@
 """Rows and changes of rows. Field order of a row is the order of its table's columns.
 
-In a change UNSET leaves the column as it is. None clears `data`, `description`, `parameters` and
-`subscription_id`; elsewhere it is as good as UNSET, as in the DeviceHive API.
+In a change UNSET leaves the column as it is. None clears `data`, `description` and `parameters`; elsewhere it is as
+good as UNSET, as in the DeviceHive API.
 """
 
 from __future__ import annotations
@@ -99,35 +99,48 @@ class Configuration(Struct, frozen=True):
 
 
 class Plugin(Struct, frozen=True):
+    """`filter`: what is in force, as text; `wanted`: what was asked for, JSON of `skep.wire.plugins.Filter`. stream:
+    number of the bus topic behind `topic_name`. retention, last_contact: ms."""
+
     id: int
     name: str
     description: str | None
     topic_name: str
     filter: str
     status: int
-    subscription_id: int | None
     user_id: int | None
     parameters: bytes | None
+    wanted: bytes = b"{}"
+    retention: int = 3_600_000
+    enabled: bool = True
+    stream: int = 1
+    last_contact: int | None = None
 
 
 class NewPlugin(Struct, frozen=True):
+    """interests: MessagePack of the filters that are collected from the first moment on."""
+
     name: str
     description: str | None
     topic_name: str
     filter: str
     user_id: int
     parameters: bytes | None = None
+    wanted: bytes = b"{}"
+    retention: int = 3_600_000
+    interests: bytes = b"\x90"
+    collecting: bool = False
     status: int = PLUGIN_CREATED
-    subscription_id: int | None = None
 
 
 class PluginChanges(Struct, frozen=True):
     name: Maybe[str] = UNSET
     description: Maybe[str] = UNSET
-    filter: Maybe[str] = UNSET
     status: Maybe[int] = UNSET
-    subscription_id: Maybe[int] = UNSET
     parameters: Maybe[bytes] = UNSET
+    wanted: Maybe[bytes] = UNSET
+    retention: Maybe[int] = UNSET
+    enabled: Maybe[bool] = UNSET
 
 
 def given(value: Maybe[T]) -> T | None:

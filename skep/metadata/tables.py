@@ -139,14 +139,72 @@ plugins = Table(
     Column("name", _text(128), nullable=False),
     Column("description", String(128)),
     Column("topic_name", _text(128), nullable=False),
-    Column("filter", String(256), nullable=False),
+    Column("filter", Text, nullable=False),
     Column("status", SmallInteger, nullable=False),
-    Column("subscription_id", BigInteger),
     Column("user_id", BigInteger),  # no foreign key: a plugin stays when its owner goes
     Column("parameters", JsonText),
+    Column("wanted", JsonText, nullable=False, server_default=text("'{}'")),
+    Column("retention", BigInteger, nullable=False, server_default=text("3600000")),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("stream", BigInteger, nullable=False, server_default=text("1")),
+    Column("last_contact", BigInteger),
+    Column("collecting", Boolean, nullable=False, server_default=text("false")),
+    # MessagePack: a list of filters, tens of thousands in the worst case, so it is read only where it is changed.
+    Column("interests", LargeBinary, nullable=False, server_default=text("'\\x90'")),
     UniqueConstraint("topic_name"),
     Index(None, "user_id"),
     Index(None, "name"),
+)
+
+plugin_streams = Table(
+    "plugin_streams",
+    schema,
+    # Written before the bus makes the stream and deleted after the bus has deleted it, so none is ever forgotten.
+    Column("topic_name", _text(128), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("made_at", BigInteger, nullable=False),
+)
+
+plugin_proxies = Table(
+    "plugin_proxies",
+    schema,
+    Column("run", _text(256), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+plugin_sockets = Table(
+    "plugin_sockets",
+    schema,
+    Column("run", _text(256), ForeignKey(plugin_proxies.c.run, ondelete="CASCADE"), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("plugin_id", BigInteger, ForeignKey(plugins.c.id, ondelete="CASCADE"), nullable=False),
+    Column("suffix", _text(64)),
+    Column("slot", SmallInteger),
+    Column("address", _text(64), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    UniqueConstraint("plugin_id", "slot"),
+)
+
+plugin_groups = Table(
+    "plugin_groups",
+    schema,
+    Column("plugin_id", BigInteger, ForeignKey(plugins.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("name", _text(80), primary_key=True),
+    Column("stream", BigInteger, nullable=False),
+    Column("is_first", Boolean, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+)
+
+plugin_attendance = Table(
+    "plugin_attendance",
+    schema,
+    # One row. Silence of a proxy counts only while somebody listens.
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("listening_since", BigInteger, nullable=False),
+    Column("heard_at", BigInteger, nullable=False),
 )
 
 outbox = Table(
@@ -155,5 +213,5 @@ outbox = Table(
     _id(),
     Column("topic", String(249), nullable=False),
     Column("key", LargeBinary),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", LargeBinary),
 )

@@ -293,7 +293,13 @@ class CreatePluginToken(Struct, array_like=True, tag=4):
     request: bytes
 
 
-AuthRequest = Login | Refresh | CreateToken | CreatePluginToken
+class AuthenticatePlugin(Struct, array_like=True, tag=5):
+    """Answered by `plugin_api.PluginTokenView`. token: a plugin's access token."""
+
+    token: str | None
+
+
+AuthRequest = Login | Refresh | CreateToken | CreatePluginToken | AuthenticatePlugin
 
 
 class Tokens(Struct, array_like=True):

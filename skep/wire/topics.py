@@ -81,7 +81,7 @@ RIGHTS: dict[str, Rights] = {
         publish=("replies.*", "events.*", "plugin_topic_*", MQTT_OUT, DEAD_LETTERS, SUBSCRIPTIONS),
         subscribe=(REQUESTS, QUERIES, SUBSCRIPTIONS, *_OWN),
     ),
-    "auth": Rights(publish=("replies.*", METADATA_CHANGES, REQUESTS), subscribe=(AUTH_REQUESTS, *_OWN)),
+    "auth": Rights(publish=("replies.*", METADATA_CHANGES, REQUESTS, SUBSCRIPTIONS), subscribe=(AUTH_REQUESTS, *_OWN)),
     "plugin_manager": Rights(
         publish=("replies.*", METADATA_CHANGES, SUBSCRIPTIONS, REQUESTS, AUTH_REQUESTS),
         subscribe=(PLUGIN_REQUESTS, *_OWN),

@@ -4,11 +4,12 @@ import asyncio
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from skep import errors
 from skep.metadata.plugins import MISSING as NO_SUCH_PLUGIN
 from skep.metadata.plugins import NO_PLUGIN
-from skep.metadata.rows import ContainerChanges, DeviceChanges, NewPlugin, PluginChanges
+from skep.metadata.rows import ContainerChanges, DeviceChanges, NewPlugin
 from tests.contract.metadata_support import admin, client, container, device, opened, principal, unique
 
 MISSING = 10**15
@@ -170,7 +171,8 @@ async def test_configuration(metadata):
 async def test_plugins_belong_to_their_owners(metadata, boss):
     owner, other = await client(metadata), await client(metadata)
     topic = f"plugin_topic_{unique()}"
-    plugin = await metadata.plugins.insert(NewPlugin("name", None, topic, "*/*/*/*/*", owner.user_id, b"{}"))
+    new = NewPlugin("name", None, topic, "*/*/*/*/*", owner.user_id, b"{}")
+    plugin = await metadata.plugins.insert(new, 1, [])
     assert await metadata.plugins.by_topic(topic) == plugin
     assert await metadata.plugins.list(owner) == [plugin]
     assert await metadata.plugins.list(other) == []
@@ -178,16 +180,12 @@ async def test_plugins_belong_to_their_owners(metadata, boss):
     assert await metadata.plugins.count(boss, topic_name=topic) == 1
     with pytest.raises(errors.Forbidden, match=NO_PLUGIN):
         await metadata.plugins.list(other, user_id=owner.user_id)
+    with pytest.raises(errors.Forbidden, match="A user can have 1 plugins"):
+        await metadata.plugins.insert(replace(new, topic_name=f"{topic}-2"), 1, [])
     with pytest.raises(errors.Forbidden, match=NO_PLUGIN):
-        await metadata.plugins.update(other, topic, PluginChanges(status=0))
-    changed = await metadata.plugins.update(owner, topic, PluginChanges(status=0, subscription_id=5, name=None))
-    assert (changed.status, changed.subscription_id, changed.name) == (0, 5, "name")
-    changed = await metadata.plugins.update(owner, topic, PluginChanges(subscription_id=None))
-    assert changed.subscription_id is None
+        await metadata.plugins.delete(other, topic, lambda state: [])
+    assert await metadata.plugins.delete(owner, topic, lambda state: []) == plugin
     with pytest.raises(errors.Forbidden, match=NO_PLUGIN):
-        await metadata.plugins.delete(other, topic)
-    assert await metadata.plugins.delete(owner, topic) == changed
-    with pytest.raises(errors.Forbidden, match=NO_PLUGIN):
-        await metadata.plugins.delete(owner, topic)
+        await metadata.plugins.delete(owner, topic, lambda state: [])
     with pytest.raises(errors.NotFound, match=NO_SUCH_PLUGIN):
-        await metadata.plugins.delete(boss, topic)
+        await metadata.plugins.delete(boss, topic, lambda state: [])

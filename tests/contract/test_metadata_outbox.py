@@ -85,7 +85,7 @@ async def test_an_update_is_device_update_and_a_deletion_tells_caches_only(metad
     await metadata.devices.save(member, id, DeviceChanges(name="m"))
     await metadata.devices.delete(id)
     relay = await started(Relay(metadata, bus, poll=LONG))
-    await asyncio.wait_for(relay._flushed(), 10)
+    await asyncio.wait_for(relay.flushed(), 10)
     await relay.stop()
     assert [n.name for n in bus.notifications()] == ["$device-add", "$device-update"]
     assert bus.changes() == [messages.Changed("device", [id])] * 3
@@ -154,7 +154,7 @@ async def test_a_commit_wakes_the_relay_and_what_is_confirmed_is_deleted(metadat
     ids = [unique("d") for _ in range(5)]
     for id in ids:
         await metadata.devices.save(member, id, DeviceChanges(name="n"))
-    await asyncio.wait_for(relay._flushed(), 10)
+    await asyncio.wait_for(relay.flushed(), 10)
     await relay.stop()
     assert [n.device_id for n in bus.notifications()] == ids
     assert await outbox_rows(metadata) == []
@@ -178,7 +178,7 @@ async def test_a_crash_between_publishing_and_deleting_publishes_again(metadata,
     assert len(await outbox_rows(metadata)) == 2
     bus.hold = None
     second = await started(Relay(metadata, bus, poll=LONG))
-    await asyncio.wait_for(second._flushed(), 10)
+    await asyncio.wait_for(second.flushed(), 10)
     await second.stop()
     assert await outbox_rows(metadata) == []
     once, again = bus.notifications()
@@ -191,7 +191,7 @@ async def test_rows_outlast_an_outage_of_the_bus(metadata, member, bus, failure,
     bus.failure = failure
     relay = await started(Relay(metadata, bus, poll=LONG))
     await metadata.devices.save(member, unique("d"), DeviceChanges(name="n"))
-    flushed = asyncio.create_task(relay._flushed())
+    flushed = asyncio.create_task(relay.flushed())
     await asyncio.wait({flushed}, timeout=0.2)
     assert not flushed.done()
     assert len(await outbox_rows(metadata)) == 2
@@ -205,7 +205,7 @@ async def test_a_row_that_is_refused_for_good_blocks_nothing(metadata, member, b
     bus.failure = Refused(proxy.Code.TOO_LARGE)
     await metadata.devices.save(member, unique("d"), DeviceChanges(name="n"))
     relay = await started(Relay(metadata, bus, poll=LONG))
-    await asyncio.wait_for(relay._flushed(), 10)
+    await asyncio.wait_for(relay.flushed(), 10)
     await relay.stop()
     assert await outbox_rows(metadata) == []
     assert "refused for good" in caplog.text
@@ -218,7 +218,7 @@ async def test_several_relays_publish_each_row_once_and_in_order(metadata, membe
         id = unique("d")
         for n in range(30):
             await (metadata, other)[n % 2].devices.save(member, id, DeviceChanges(name=f"n{n}"))
-        await asyncio.gather(*(asyncio.wait_for(r._flushed(), 10) for r in relays))
+        await asyncio.gather(*(asyncio.wait_for(r.flushed(), 10) for r in relays))
         for relay in relays:
             await relay.stop()
     names = [msgspec.json.decode(n.parameters)["name"] for n in bus.notifications()]

@@ -50,6 +50,7 @@ class Suite:
         self.rest = f"http://{at}:{self.settings['FRONTEND_PORT']}/api/rest"
         self.ws = f"ws://{at}:{self.settings['FRONTEND_PORT']}/api/websocket"
         self.auth = f"http://{at}:{self.settings['AUTH_PORT']}/auth/rest"
+        self.plugin_manager = f"http://{at}:{self.settings['PLUGIN_MANAGER_PORT']}/plugin/rest"
         self.bus = f"ws://{at}:{self.settings['PROXY_PORT']}"
         self.plugins = f"ws://{at}:{self.settings['PROXY_PLUGIN_PORT']}"
         self._launcher: subprocess.Popen[bytes] | None = None

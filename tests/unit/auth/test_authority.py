@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from auth.api.calls import _decoded
+from auth.api.calls import _CREATE, _decoded
 from auth.core.authority import Authority
 from auth.settings import Settings
 from skep import access, tokens
@@ -80,10 +80,17 @@ class Passwords:
         return f"hash of {password}"
 
 
+class Plugins:
+    """Those of `test_plugin_tokens.py` are their own."""
+
+    async def by_topic(self, topic_name: str) -> None:
+        return None
+
+
 class House:
     def __init__(self, **settings: Any) -> None:
         self.users, self.passwords, self.now = Users(), Passwords(), NOW
-        self.authority = Authority(Settings(**settings), KEYS, self.users, self.passwords, lambda: self.now)
+        self.authority = Authority(Settings(**settings), KEYS, self.users, self.passwords, Plugins(), lambda: self.now)
 
     async def refusal(self, login: str, password: str, address: str = "1.1.1.1") -> SkepError:
         with pytest.raises(SkepError) as error:
@@ -91,7 +98,7 @@ class House:
         return error.value
 
     async def create(self, caller: Principal, **body: Any) -> Claims:
-        pair = await self.authority.create(caller, _decoded(json.dumps(body).encode()))
+        pair = await self.authority.create(caller, _decoded(_CREATE, json.dumps(body).encode()))
         return decoded(pair.access_token)
 
 
@@ -217,7 +224,10 @@ async def test_refresh_refusals(house: House) -> None:
     assert await refresh_refusal(house, refresh_token(NOW_MS - 1, type=1)) == (401, "Invalid token type")
     assert await refresh_refusal(house, refresh_token(user=3)) == (401, "")
     assert await refresh_refusal(house, refresh_token(user=99)) == (401, "")
-    assert await refresh_refusal(house, refresh_token(user=None, topic="plugin_topic_x")) == (401, "")
+    assert await refresh_refusal(house, refresh_token(user=None, topic="plugin_topic_x")) == (
+        401,
+        "Plugin is not found",
+    )
     assert await refresh_refusal(house, "garbage") == (401, "")
     assert await refresh_refusal(house, "") == await refresh_refusal(house, None)
     assert (await refresh_refusal(house, None))[0] == 400
@@ -293,7 +303,9 @@ async def test_malformed(house: House, body: dict) -> None:
 
 async def test_expirations(house: House) -> None:
     async def both(**body: Any) -> tuple[int, int]:
-        pair = await house.authority.create(caller(ADMIN), _decoded(json.dumps({"userId": 1, **body}).encode()))
+        pair = await house.authority.create(
+            caller(ADMIN), _decoded(_CREATE, json.dumps({"userId": 1, **body}).encode())
+        )
         return decoded(pair.access_token).expires, decoded(pair.refresh_token).expires
 
     assert await both(expiration=NOW_MS + 5) == (NOW_MS + 5, NOW_MS + 5)

@@ -1,0 +1,1 @@
+"""The edges of plugin_manager: REST, and calls on the bus."""
