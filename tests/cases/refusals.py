@@ -8,7 +8,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "credentials": (400, "Invalid or empty authorization request parameters"),
     "refresh_type": (401, "Invalid token type"),
     "refresh_lifetime": (401, "Token has expired"),
-    "refresh_user": (401, ""),
+    "refresh_user": (401, "Unauthorized"),
     "user": (404, "User with id = {user} not found"),
     "is_active": (403, "User is locked or disabled"),
     "is_device": (404, "Device with such deviceId = {device} not found"),
