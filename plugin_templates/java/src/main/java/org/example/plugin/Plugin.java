@@ -52,6 +52,23 @@ public final class Plugin {
         }
     }
 
+    /**
+     * `run`, and `stop` at SIGTERM or SIGINT. The JVM then ends when its shutdown hooks have ended: the one made here waits
+     * for the calling thread, which may `halt` with a code of its own. Throws Unusable.
+     */
+    public void runUntilSignal() throws InterruptedException {
+        Thread caller = Thread.currentThread();
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            stop();
+            try {
+                caller.join();
+            } catch (InterruptedException error) {
+                Thread.currentThread().interrupt();
+            }
+        }));
+        run();
+    }
+
     /** Connects, and connects again, until `stop`. Throws Unusable. */
     public void run() throws InterruptedException {
         Duration pause = firstPause;

@@ -46,21 +46,6 @@ public final class Main {
                 new Crossed(Path.of(environment.get("RULE_STATE", "threshold-state.json"))),
                 new User(new Rest(http, settings.url()), settings),
                 Duration.ofMillis(500));
-        Plugin plugin = new Plugin(threshold, settings, http);
-        stopOnSignal(plugin);
-        plugin.run();
-    }
-
-    /** The JVM ends when its shutdown hooks have: this one waits for the end of `main`, which halts it. */
-    private static void stopOnSignal(Plugin plugin) {
-        Thread main = Thread.currentThread();
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            plugin.stop();
-            try {
-                main.join();
-            } catch (InterruptedException error) {
-                Thread.currentThread().interrupt();
-            }
-        }));
+        new Plugin(threshold, settings, http).runUntilSignal();
     }
 }
