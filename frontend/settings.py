@@ -12,10 +12,10 @@ class Settings(settings.Edge):
     port: int = settings.field("FRONTEND_PORT", 8080, "port of REST and WebSocket")
     prefix: str = settings.field("FRONTEND_PREFIX", "/api", "path below which are /rest and /websocket")
     anonymous_seconds: float = settings.field(
-        "ANONYMOUS_SECONDS", 60.0, "seconds after which a WebSocket without authentication is closed", minimum=1
+        "ANONYMOUS_SECONDS", 10.0, "seconds after which a WebSocket that has never authenticated is closed", minimum=1
     )
     anonymous_sockets: int = settings.field(
-        "ANONYMOUS_SOCKETS", 1000, "most WebSockets of one address without authentication; 0: any number"
+        "ANONYMOUS_SOCKETS", 200, "most WebSockets of one address without authentication; 0: any number"
     )
     subscriptions: int = settings.field("MAX_SUBSCRIPTIONS", 1000, "most subscriptions of one WebSocket", minimum=1)
     hash_threads: int = settings.field(

@@ -6,6 +6,8 @@ from skep import errors
 from skep.wire.messages import NOTIFICATION, List
 
 MAX_TAKE = 1_000
+MAX_SKIP = 10**9
+"""More than anything holds."""
 _SORTABLE = {NOTIFICATION: ("timestamp", "notification")}
 _SORTABLE_COMMANDS = ("timestamp", "status", "command")
 
@@ -42,5 +44,5 @@ def listing(
         sort=field,
         descending=order != "ASC" if sort_field else order == "DESC",
         take=min(take, MAX_TAKE),
-        skip=skip,
+        skip=min(skip, MAX_SKIP),
     )

@@ -31,7 +31,7 @@ class Caches(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one WebSocket. idle, ping, anonymous: seconds."""
+    """Of one WebSocket. idle, ping, anonymous, lapsed: seconds."""
 
     subscriptions: int = 1_000
     requests: int = 1_000
@@ -44,7 +44,10 @@ class Limits:
     """Pings a second."""
     idle: float = 240.0
     ping: float = 30.0
-    anonymous: float = 60.0
+    anonymous: float = 10.0
+    """From its opening to its first authentication."""
+    lapsed: float = 60.0
+    """From the end of its token to the next one."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ be looked up first, holds up those behind it. Every request is answered.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -22,7 +24,7 @@ from frontend.core.identities import Identity
 from frontend.core.pushes import Subscription
 from frontend.core.scope import of
 from frontend.core.services import Services, now
-from skep import errors
+from skep import errors, logs
 from skep.access import Principal
 from skep.tokens import EXPIRED
 from skep.web import json
@@ -58,6 +60,8 @@ class _Envelope(msgspec.Struct, rename="camel"):
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _text: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
+_plain = re.compile(rb'"?([A-Za-z0-9._-]{1,64})"?').fullmatch
+_numbers = itertools.count(1)
 
 
 class Session:
@@ -81,6 +85,8 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._second = (0, 0)
+        self._name = f"ws{next(_numbers):x}"
+        self._requests = itertools.count(1)
 
     # -- who ------------------------------------------------------------------------------------------------------
 
@@ -143,8 +149,9 @@ class Session:
         principal = self.principal
         if principal is not None and principal.expires < now():
             self._count_anonymous()
-        since = self.anonymous_since
-        if since is not None and asyncio.get_running_loop().time() - since > self.services.limits.anonymous:
+        since, limits = self.anonymous_since, self.services.limits
+        longest = limits.anonymous if self._identity is None else limits.lapsed
+        if since is not None and asyncio.get_running_loop().time() - since > longest:
             self.outlet.close(POLICY, "not authenticated")
 
     # -- in -------------------------------------------------------------------------------------------------------
@@ -204,6 +211,7 @@ class Session:
         action, request_id = bytes(envelope.action), bytes(envelope.request_id)
         name = _name(action)
         entry = table.find(name)
+        self._name_in_logs(request_id)
         if entry is None:
             short = action if len(action) <= MAX_ECHO else b"null"
             self._fail(short, request_id, errors.BadRequest(f"Illegal argument: {name[:MAX_ECHO]}"))
@@ -217,18 +225,25 @@ class Session:
             self._run(action, request_id, entry, request)
 
     def _run(self, action: bytes, request_id: bytes, entry: Entry, request: Request) -> None:
+        self._name_in_logs(request_id)
         try:
             if len(request_id) > MAX_ECHO:
                 raise errors.BadRequest
             table.permit(entry, self)
             outcome = entry.handler(self, request)
         except errors.SkepError as error:
-            self._fail(action, request_id, error)
+            self._refuse(action, request_id, error)
         except Exception:
             log.exception("%s failed", entry.name)
             self._fail(action, request_id, errors.Internal())
         else:
             self._settle(action, request_id, outcome, entry.ordered)
+
+    def _name_in_logs(self, request_id: bytes) -> None:
+        """Socket and request, by the client's id where it is a plain one: what is logged from here on belongs to it."""
+        plain = _plain(request_id)
+        given = plain[1].decode() if plain is not None and request_id != b"null" else f"{next(self._requests)}"
+        logs.request_id.set(f"{self._name}.{given}")
 
     # -- out ------------------------------------------------------------------------------------------------------
 
@@ -250,7 +265,7 @@ class Session:
         try:
             outcome = await work
         except errors.SkepError as error:
-            self._fail(action, request_id, error)
+            self._refuse(action, request_id, error)
         except Exception:
             log.exception("%s failed", action.decode())
             self._fail(action, request_id, errors.Internal())
@@ -269,7 +284,7 @@ class Session:
         try:
             self._succeed(action, request_id, render(done.result()))
         except errors.SkepError as error:
-            self._fail(action, request_id, error)
+            self._refuse(action, request_id, error)
         except asyncio.CancelledError:
             self._fail(action, request_id, errors.Unavailable())
         except Exception:
@@ -294,6 +309,11 @@ class Session:
             return
         head = b'{"action":' + action + b',"requestId":' + request_id + b',"status":"success"'
         self.outlet.send(head + b"," + json.encode(fields)[1:] if fields else head + b"}")
+
+    def _refuse(self, action: bytes, request_id: bytes, error: errors.SkepError) -> None:
+        if error.status == errors.Internal.status:
+            log.error("%s failed: %s", action.decode(), error, exc_info=error.__cause__)
+        self._fail(action, request_id, error)
 
     def _fail(self, action: bytes, request_id: bytes, error: errors.SkepError) -> None:
         if self._closed:

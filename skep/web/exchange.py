@@ -137,6 +137,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         try:
             answer = await self._answer(self._ctx)
         except SkepError as error:
+            if error.status == Internal.status:
+                log.error("%s failed: %s", self._route_name, error, exc_info=error.__cause__)
             self._fail(error)
         except TimeoutError:
             self._fail(Unavailable())

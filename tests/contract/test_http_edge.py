@@ -12,7 +12,7 @@ import pytest
 from msgspec import Struct
 from tornado.web import RequestHandler
 
-from skep import errors, settings, tokens, web
+from skep import errors, logs, settings, tokens, web
 from skep.access import Action, User
 from skep.errors import SkepError
 from skep.tokens import Claims, Keys
@@ -84,7 +84,10 @@ async def fail(ctx: web.Context, how: str) -> None:
         "empty": errors.NotFound(""),
         "late": TimeoutError(),
     }
-    raise failures.get(how) or ZeroDivisionError("secret detail")
+    detail = ZeroDivisionError("secret detail")
+    if how == "below":  # as an adapter wraps it
+        raise errors.Internal from detail
+    raise failures.get(how) or detail
 
 
 @web.route("GET", "/poll", action=None)
@@ -373,10 +376,13 @@ async def test_errors(port: int) -> None:
     assert (empty.status, empty.body) == (404, b"")
 
 
-async def test_a_defect_tells_nothing(port: int, caplog: pytest.LogCaptureFixture) -> None:
-    answer = await ask(port, "GET /fail/badly")
+@pytest.mark.parametrize("how", ["badly", "below"])
+async def test_a_defect_tells_nothing(port: int, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    caplog.handler.setFormatter(logs.Formatter())
+    answer = await ask(port, f"GET /fail/{how}", "X-Request-Id: abc-1")
     assert answer.error == (500, "Internal server error")
     assert "secret detail" in caplog.text
+    assert " request=abc-1 " in caplog.text
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from frontend.core import messages as module
+from frontend.core import queries
 from frontend.core.messages import Messages
 from skep.wire import messages
 from skep.wire.messages import NOTIFICATION, Found, Item, List, Notification
@@ -42,6 +43,11 @@ async def test_one_answer_is_enough_where_it_holds_all() -> None:
     backend = Backend(20)
     assert len(await Messages(backend).whole(List(NOTIFICATION, ["d"], take=10))) == 10
     assert backend.asked == [(0, 10)]
+
+
+def test_no_engine_is_asked_to_skip_more_than_it_can_count() -> None:
+    asked = queries.listing(NOTIFICATION, ["d"], None, None, None, None, None, None, 2**63 - 1, 2**63 - 1)
+    assert asked.skip + (asked.take or 0) < 2**31
 
 
 async def test_a_list_is_cut_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:

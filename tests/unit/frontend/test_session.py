@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 
 from frontend.core.services import Limits, now
+from frontend.core.session import Session
+from skep import errors, logs
 from skep.access import User
 from skep.wire.messages import COMMAND, UPDATE, InsertNotification, Item
 from tests.cases import websocket
-from tests.unit.frontend.fakes import Frontend, command, ids, notification, settled
+from tests.unit.frontend.fakes import Failed, Frontend, command, ids, notification, settled
 
 
 @pytest.fixture
@@ -137,6 +141,23 @@ async def test_anonymous_flood_is_cut_off() -> None:
             session.receive(b"{}")
         assert outlet.closed is not None
         assert outlet.closed[0] == 1008
+
+
+async def test_who_was_authenticated_has_longer_to_come_back() -> None:
+    async with Frontend(Limits(anonymous=-1, lapsed=1000)) as frontend:
+        session, outlet = await frontend.client("client")
+        session.check()
+        del frontend.caches.users[2]
+        frontend.identities.changed("user", ["2"])
+        await settled()
+        session.check()
+        assert outlet.closed is None
+        stranger, closed = frontend.session()
+        stranger.check()
+        assert closed.closed == (1008, "not authenticated")
+        frontend.services.limits.__dict__["lapsed"] = -1
+        session.check()
+        assert outlet.closed == (1008, "not authenticated")
 
 
 # -- subscriptions ---------------------------------------------------------------------------------------------------
@@ -337,7 +358,7 @@ async def test_nothing_comes_after_unsubscribe_that_overtakes_the_end_of_the_rep
     await settled()
     frontend.live(notification(1, 11))  # waits for the replay's end
     frontend.bus.hold_markers.set()
-    while not outlet.sent:
+    while not outlet.sent:  # noqa: ASYNC110 - the replay ends in its own time
         await asyncio.sleep(0)
     session.receive(ask("notification/unsubscribe"))
     replies = outlet.take()
@@ -425,3 +446,70 @@ async def test_what_can_not_be_followed_has_to_resume(frontend: Frontend) -> Non
     await settled()
     assert outlet.closed is not None
     assert outlet.closed[0] == 1013
+
+
+# -- logs ------------------------------------------------------------------------------------------------------------
+
+
+class Lines(logging.Handler):
+    """What is logged, as the process would write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logs.Formatter())
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (ZeroDivisionError("at home"), "at home"),
+        (errors.Internal("Internal server error"), "Internal server error"),
+        (Failed(500, "the backend's"), "the backend's"),
+    ],
+)
+@pytest.mark.parametrize(("given", "logged"), [('"r-1.5"', "r-1.5"), ("7", "7"), ('"a b"', "1"), ("null", "1")])
+async def test_a_failure_is_logged_with_its_request(
+    frontend: Frontend, monkeypatch: pytest.MonkeyPatch, failure: Exception, said: str, given: str, logged: str
+) -> None:
+    session, outlet = await frontend.client()
+    lines = Lines()
+    logging.getLogger("frontend.session").addHandler(lines)
+
+    def fail(*_: object, **__: object) -> asyncio.Future[bytes]:
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future.set_exception(failure)
+        return future
+
+    monkeypatch.setattr(frontend.bus, "call", fail)
+    try:
+        await asyncio.create_task(
+            _receive(session, insert(1).replace(b'"requestId": 1', b'"requestId": ' + given.encode()))
+        )
+        await settled()
+    finally:
+        logging.getLogger("frontend.session").removeHandler(lines)
+    assert outlet.take()[0]["code"] == 500
+    (line,) = lines.lines
+    assert said in line
+    assert re.search(rf" request=ws[0-9a-f]+\.{re.escape(logged)} ", line), line
+
+
+async def _receive(session: Session, text: bytes) -> None:
+    session.receive(text)
+
+
+async def test_a_refusal_is_not_logged(frontend: Frontend) -> None:
+    session, outlet = await frontend.client()
+    lines = Lines()
+    logging.getLogger("frontend.session").addHandler(lines)
+    try:
+        session.receive(ask("device/get", deviceId="nowhere"))
+        await settled()
+    finally:
+        logging.getLogger("frontend.session").removeHandler(lines)
+    assert outlet.take()[0]["code"] == 404
+    assert lines.lines == []
