@@ -8,27 +8,35 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 from websockets.asyncio.server import ServerConnection
 
 from skep import bus, tokens
 from skep.errors import Unauthorized
 from skep.run import App
 from skep.wire.proxy import MAX_FRAME
+from ws_kafka_proxy.adapters.attending import Attending
 from ws_kafka_proxy.adapters.bus import BusTopics
 from ws_kafka_proxy.adapters.kafka import KafkaEngine
 from ws_kafka_proxy.adapters.postgres.engine import PostgresLog
 from ws_kafka_proxy.adapters.postgres.options import Options as LogOptions
 from ws_kafka_proxy.api import server
-from ws_kafka_proxy.api.json import POLICY, JsonSocket
+from ws_kafka_proxy.api.json import POLICY, TRY_AGAIN, JsonSocket
+from ws_kafka_proxy.api.plugin import PluginSocket
 from ws_kafka_proxy.api.service import ServiceSocket
 from ws_kafka_proxy.core import json_dialect, session, streams
+from ws_kafka_proxy.core.counters import Counters
 from ws_kafka_proxy.core.engine import Engine
-from ws_kafka_proxy.core.json_roles import Plugin, Sessions, Tool
+from ws_kafka_proxy.core.json_roles import Plugin, Tool
 from ws_kafka_proxy.settings import CORE, KAFKA, Settings
 
 PLUGIN_SERVICE = "plugin_proxy"
-JSON_LIMITS = json_dialect.Limits()
 TOOL_LIMITS = json_dialect.Limits(frame=MAX_FRAME)
+PLUGIN_FRAME = 1 << 20
+PLUGIN_BUFFER, PLUGIN_UNSENT = 2 << 20, 1_000
+"""Bytes of requests and frames of replies that may wait on a plugin's socket: there are many of them."""
+PLUGIN_QUEUE = 2
+"""Frames of a plugin's socket that are read ahead."""
 TICK = 0.1
 """Seconds between looks at short-lived topics that are full or unread."""
 
@@ -77,6 +85,7 @@ class Core:
         )
         self._sockets: set[ServiceSocket] = set()
         self._json_sockets: set[JsonSocket] = set()
+        self._counters = Counters()
         self._ticking: asyncio.Task[None] | None = None
 
     def _make_engine(self) -> Engine:
@@ -144,7 +153,7 @@ class Core:
         except Unauthorized as error:
             await connection.close(POLICY, error.text)
             return
-        socket = JsonSocket(connection, Tool(*identity), self._engine, TOOL_LIMITS, self._clock)
+        socket = JsonSocket(connection, Tool(*identity), self._engine, TOOL_LIMITS, self._clock, self._counters)
         self._json_sockets.add(socket)
         try:
             await socket.run()
@@ -171,36 +180,68 @@ class Plugins:
         self._clock = steady_clock()
         self._instance = settings.instance or f"{PLUGIN_SERVICE}-1"
         self._bus = self._connect(self._instance)
-        self._topics = BusTopics(self._bus, self._connect)
+        self._topics = BusTopics(self._bus, self._connect, self._instance)
+        self._attending = Attending(self._bus, self._clock)
         self._keys = tokens.Keys.parse(settings.jwt_secret, settings.jwt_key == "base64")
-        self._sessions = Sessions()
+        self._limits = json_dialect.Limits(
+            frame=PLUGIN_FRAME,
+            buffer=PLUGIN_BUFFER,
+            unsent=PLUGIN_UNSENT,
+            rate=settings.plugin_rate,
+            byte_rate=settings.plugin_byte_rate,
+            silence=round(settings.plugin_silence * 1000),
+        )
         options = server.Options(
-            settings.host, settings.plugin_port, settings.ping_interval, settings.ping_timeout, JSON_LIMITS.frame
+            settings.host,
+            settings.plugin_port,
+            settings.ping_interval,
+            settings.ping_timeout,
+            PLUGIN_FRAME,
+            max_queue=PLUGIN_QUEUE,
         )
         self.listener = server.Listener(options, self._health, settings.bus_secret, None, self._serve, wall_clock)
-        self._sockets: set[JsonSocket] = set()
+        self._sockets: set[PluginSocket] = set()
+        self._counters = Counters()
 
     async def start(self) -> None:
         await self._bus.start()
+        self._attending.start()
         await self.listener.start()
 
     async def stop(self) -> None:
         await self.listener.stop()
+        await self._attending.stop()
         await self._bus.close()
 
     def _connect(self, instance: str) -> bus.Bus:
         return bus.Bus(self._settings.bus_urls, PLUGIN_SERVICE, instance, self._settings.bus_secret)
 
     async def _serve(self, connection: ServerConnection) -> None:
-        role = Plugin(self._keys, self._sessions, self._clock())
-        socket = JsonSocket(connection, role, self._topics, JSON_LIMITS, self._clock)
+        if len(self._sockets) >= self._settings.plugin_connections:
+            self._counters.limited += 1
+            await connection.close(TRY_AGAIN, "too many sockets are open here")
+            return
+        socket = PluginSocket(
+            connection,
+            Plugin(self._keys, self._clock()),
+            self._topics,
+            self._attending.attendance,
+            self._limits,
+            self._clock,
+            self._counters,
+        )
         self._sockets.add(socket)
         try:
             await socket.run()
         finally:
-            role.close()
             self._sockets.discard(socket)
 
     async def _health(self) -> tuple[bool, object]:
         well = self._bus.connected
-        return well, {"status": "ok" if well else "unavailable", "sockets": len(self._sockets)}
+        status = "ok" if well else "unavailable"
+        return well, {
+            "status": status,
+            "sockets": len(self._sockets),
+            "authenticated": len(self._attending.attendance),
+            **msgspec.structs.asdict(self._counters),
+        }

@@ -19,6 +19,21 @@ class Settings(settings.Base):
     role: str = field("PROXY_ROLE", CORE, "core: the bus for services; plugin: the listener for plugins")
     port: int = field("PROXY_PORT", 3000, "port for services (role core); 0 takes a free one")
     plugin_port: int = field("PROXY_PLUGIN_PORT", 3001, "port for plugins (role plugin)")
+    plugin_rate: int = field(
+        "PLUGIN_RATE", 1_000, "messages a second that a plugin's socket may send; more are refused. 0: any", minimum=0
+    )
+    plugin_byte_rate: int = field(
+        "PLUGIN_BYTE_RATE",
+        1 << 20,
+        "bytes a second that a plugin's socket may send; more are refused. 0: any",
+        minimum=0,
+    )
+    plugin_connections: int = field(
+        "PLUGIN_CONNECTIONS", 1_000, "sockets of plugins that may be open at a time on one proxy", minimum=1
+    )
+    plugin_silence: float = field(
+        "PLUGIN_ACK_TIMEOUT", 300.0, "how long a plugin that acknowledges may take for the next one", minimum=0.1
+    )
     engine: str = field("BUS_ENGINE", POSTGRES, "postgres or kafka")
     kafka_bootstrap: str = field("KAFKA_BOOTSTRAP", "127.0.0.1:9092", "Kafka brokers, comma list")
     kafka_replicas: int = field(

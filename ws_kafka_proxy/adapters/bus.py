@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 from skep import bus
 from skep.wire.proxy import Assigned, Code, Delivered, Failure, Gap, Record, Revoked, Start
@@ -22,11 +23,17 @@ Connect = Callable[[str], bus.Bus]
 
 
 class BusTopics:
-    """What the JSON dialect needs of an engine, for roles that only read."""
+    """What the JSON dialect needs of an engine, for roles that only read.
 
-    def __init__(self, shared: bus.Bus, connect: Connect) -> None:
+    instance: a member that brings no name of its own gets `<instance>.<lowest free number>`, so that after a restart
+    the members of a group are the former ones to it, and take their partitions over at once.
+    """
+
+    def __init__(self, shared: bus.Bus, connect: Connect, instance: str) -> None:
         self._shared = shared
         self._connect = connect
+        self._instance = instance
+        self._taken: set[tuple[str, str | None, str]] = set()
 
     def append(self, publisher: int, records: list[Record]) -> Awaitable[list[tuple[int, int] | Failure]]:
         refused: asyncio.Future[list[tuple[int, int] | Failure]] = asyncio.get_running_loop().create_future()
@@ -42,33 +49,36 @@ class BusTopics:
     async def healthy(self) -> bool:
         return self._shared.connected
 
-    async def reader(self, topic: str, group: str | None, member: str, start: Start) -> Reader:
+    async def reader(self, topic: str, group: str | None, member: str, start: Start, drain: bool = False) -> Reader:
         """Raises KeyError for a missing topic, TimeoutError when the core proxy does not answer."""
+        names = (f"{self._instance}.{number}" for number in count())
+        member = member or next(name for name in names if (topic, group, name) not in self._taken)
+        place = (topic, group, member)
+        self._taken.add(place)
         client = self._connect(member)
         try:
             await client.start()
             records, size = WINDOW
-            subscription = await client.subscribe(topic, group, start, records, size)
-        except bus.Refused as error:
+            subscription = await client.subscribe(topic, group, start, records, size, drain=drain)
+        except BaseException as error:
             await client.close()
-            if error.code == Code.NO_TOPIC:
+            self._taken.discard(place)
+            if isinstance(error, bus.Refused) and error.code == Code.NO_TOPIC:
                 raise KeyError(topic) from error
-            raise TimeoutError(str(error)) from error
-        except bus.TimedOut as error:
-            await client.close()
-            raise TimeoutError(str(error)) from error
-        except BaseException:
-            await client.close()
+            if isinstance(error, bus.BusError):
+                raise TimeoutError(str(error)) from error
             raise
-        return BusReader(client, subscription)
+        return BusReader(client, subscription, lambda: self._taken.discard(place))
 
 
 class BusReader:
-    """The engine port's Reader on a subscription of the bus client. Drops repeated sources."""
+    """The engine port's Reader on a subscription of the bus client. Repeated sources come without payload: nobody is
+    told of them, but the position passes them. `closed` is called when the group has been left."""
 
-    def __init__(self, client: bus.Bus, subscription: bus.Subscription) -> None:
+    def __init__(self, client: bus.Bus, subscription: bus.Subscription, closed: Callable[[], None]) -> None:
         self._client = client
         self._subscription = subscription
+        self._closed = closed
         self._waiting: deque[bus.Event] = deque()
         self._sources: dict[int, bus.Sources] = {}
 
@@ -77,7 +87,7 @@ class BusReader:
         while True:
             if not self._waiting:
                 try:
-                    self._waiting.extend(await self._subscription.next())
+                    self._waiting.extend(_remaining(await self._subscription.next()))
                 except bus.Closed as error:
                     raise _ended(error) from error
             events = self._take(records)
@@ -93,11 +103,14 @@ class BusReader:
         await self._subscription.settled()
 
     async def close(self, leave: bool) -> None:
-        await self._client.close()
+        try:
+            await self._client.close()
+        finally:
+            self._closed()
 
-    def _take(self, count: int) -> list[ReaderEvent]:
+    def _take(self, limit: int) -> list[ReaderEvent]:
         events: list[ReaderEvent] = []
-        while self._waiting and count > 0:
+        while self._waiting and limit > 0:
             event = self._waiting.popleft()
             match event:
                 case bus.Assigned(partition, offset, end, incarnation, state):
@@ -110,18 +123,32 @@ class BusReader:
                 case bus.Gap(partition, first, end, reason):
                     events.append(Gap(0, partition, first, end, reason))
                 case bus.Records(partition, incarnation, records):
-                    if len(records) > count:
-                        self._waiting.appendleft(bus.Records(partition, incarnation, records[count:]))
-                        records = records[:count]
-                    count -= len(records)
-                    fresh = self._fresh(partition, records)
-                    if fresh:
-                        events.append(Chunk(partition, fresh))
+                    if len(records) > limit:
+                        self._waiting.appendleft(bus.Records(partition, incarnation, records[limit:]))
+                        records = records[:limit]
+                    limit -= len(records)
+                    events.append(Chunk(partition, self._fresh(partition, records)))
         return events
 
     def _fresh(self, partition: int, records: list[Delivered]) -> list[Delivered]:
         sources = self._sources.setdefault(partition, bus.Sources())
-        return [r for r in records if sources.fresh(r.offset, r.source)]
+        return [r if sources.fresh(r.offset, r.source) else _without_payload(r) for r in records]
+
+
+def _remaining(events: list[bus.Event]) -> list[bus.Event]:
+    """Without records of partitions that were taken away behind them."""
+    kept: list[bus.Event] = []
+    gone: set[int] = set()
+    for event in reversed(events):
+        if isinstance(event, bus.Revoked):
+            gone.update(event.partitions)
+        if not (isinstance(event, bus.Records) and event.partition in gone):
+            kept.append(event)
+    return kept[::-1]
+
+
+def _without_payload(record: Delivered) -> Delivered:
+    return Delivered(record.offset, record.time, record.publisher, record.seq, record.key, None, record.source)
 
 
 def _ended(error: bus.Closed) -> Exception:

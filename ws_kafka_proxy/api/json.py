@@ -1,4 +1,7 @@
-"""Drives a `core.json_dialect.Dialect` with a socket and what has the topics: the engine, or the core proxy."""
+"""Drives a `core.json_dialect.Dialect` with a socket and what has the topics: the engine, or the core proxy.
+
+A tool's socket; what is different for a plugin's is in `plugin.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,11 @@ from skep.wire import topics
 from skep.wire.proxy import Failure, Record, Start
 from ws_kafka_proxy.core import json_dialect as core
 from ws_kafka_proxy.core import json_frames as frames
+from ws_kafka_proxy.core.counters import Counters
 from ws_kafka_proxy.core.engine import EngineLost, Fenced, Reader, TopicDeleted
+from ws_kafka_proxy.core.json_pushes import Batch, Subscription
 from ws_kafka_proxy.core.json_roles import Role
+from ws_kafka_proxy.core.rate import Excess
 
 log = logs.get("bus.json")
 
@@ -25,13 +31,13 @@ NORMAL, POLICY, TOO_BIG, INTERNAL, TRY_AGAIN = 1000, 1008, 1009, 1011, 1013
 READ_RECORDS, READ_BYTES = 500, 256 << 10
 """A batch of pushes: what is handed over with one ping."""
 HANDED_OVER = 60.0
-"""Longest wait for the pong behind a batch, seconds: so long a plugin may be busy with it."""
+"""Longest wait for the pong behind a batch, seconds: so long a client may be busy with it."""
 OPEN = 20.0
 """Longest wait for a subscription to be in effect, seconds."""
 PING = 30.0
 """Seconds between pings, and for their answers."""
 OVERDUE = 1.0
-"""Seconds between looks at the role's expiry."""
+"""Seconds between looks at what has run out: the role's token, the wait for acknowledgements."""
 CREATED = topics.Durable(1, topics.HOUR)
 """How a topic is kept that was created here."""
 
@@ -41,7 +47,7 @@ class Topics(Protocol):
 
     def append(self, publisher: int, records: list[Record]) -> Awaitable[list[tuple[int, int] | Failure]]: ...
 
-    async def reader(self, topic: str, group: str | None, member: str, start: Start) -> Reader: ...
+    async def reader(self, topic: str, group: str | None, member: str, start: Start, drain: bool = False) -> Reader: ...
 
     async def create(self, topic: str, partitions: int, retention: int) -> None: ...
 
@@ -60,26 +66,29 @@ class JsonSocket:
         bus: Topics,
         limits: core.Limits,
         clock: Callable[[], int],
-        confirm: bool = False,
+        counters: Counters,
     ) -> None:
         self._socket = socket
+        self._limits = limits
+        self._counters = counters
         self._role = role
         self._bus = bus
         self._clock = clock
         self._wake = asyncio.Event()
         self._eased = asyncio.Event()
-        self._dialect = core.Dialect(role, limits, self._wake.set, confirm)
+        self._dialect = core.Dialect(role, limits, self._wake.set)
         self._publisher = secrets.randbits(63) or 1
         self._name = f"json-{secrets.token_hex(8)}"
         self._end: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pumps: dict[core.Subscription, asyncio.Task[None]] = {}
+        self._pumps: dict[Subscription, asyncio.Task[None]] = {}
+        self._unsettled: dict[Subscription, list[core.Slot]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._members = 0
 
     async def run(self) -> None:
-        # Plugins may be busy for a while, services may not.
+        # Clients of this dialect may be busy for a while, services may not.
         self._socket.ping_interval = self._socket.ping_timeout = PING
         self._spawn(self._read())
         self._spawn(self._write())
@@ -115,6 +124,9 @@ class JsonSocket:
                 pass
             case core.TooLarge() as error:
                 self.finish(TOO_BIG, str(error))
+            case Excess():
+                self._counters.limited += 1
+                self.finish(POLICY, "too many messages")
             case ConnectionClosed():
                 self.finish(NORMAL, "")
             case EngineLost() | Fenced() | TimeoutError() as error:
@@ -150,9 +162,12 @@ class JsonSocket:
 
     async def _watch(self) -> None:
         while True:
-            reason = self._role.overdue(self._clock())
+            now = self._clock()
+            reason = self._role.overdue(now)
             if reason is not None:
                 self.finish(POLICY, reason)
+            if any(s.since is not None and now - s.since > self._limits.silence for s in self._pumps):
+                self.finish(TRY_AGAIN, "pushes were not acknowledged in time")
             await asyncio.sleep(OVERDUE)
 
     # -- what the dialect wants
@@ -173,10 +188,10 @@ class JsonSocket:
                     self._do(self._dialect.listed(effect.slot, self._bus.names(), self._clock()))
                 case core.Health():
                     self._spawn(self._health(effect.slot))
+                case core.Enter():
+                    self._spawn(self._enter(effect))
                 case core.Commit():
-                    reader = effect.subscription.reader
-                    if reader is not None:
-                        reader.commit(effect.partition, effect.offset, b"")
+                    self._commit(effect)
                 case _:
                     assert_never(effect)
 
@@ -205,6 +220,9 @@ class JsonSocket:
     async def _health(self, slot: core.Slot) -> None:
         self._dialect.healthy(slot, await self._bus.healthy())
 
+    async def _enter(self, enter: core.Enter) -> None:
+        raise AssertionError("tools don't authenticate")
+
     # -- subscriptions
 
     async def _open(self, open_: core.Open) -> None:
@@ -212,28 +230,35 @@ class JsonSocket:
         opened: list[Reader] = []
         try:
             for subscription in open_.subscriptions:
-                self._members += 1
-                member = f"{self._name}-{self._members}"
                 async with asyncio.timeout(OPEN):
-                    reader = await self._bus.reader(subscription.topic, subscription.group, member, Start("latest"))
-                subscription.reader = reader
-                opened.append(reader)
+                    subscription.reader = await self._reader(subscription)
+                opened.append(subscription.reader)
         except KeyError as error:
             failure = f"Topic {error.args[0]} does not exist"
         except TimeoutError:
             failure = "The topic could not be subscribed to in time"
         except BaseException:
-            await _close_all(opened)
+            await close_all(opened)
             raise
         if failure is not None:
-            await _close_all(opened)
+            await close_all(opened)
         effects = self._dialect.opened(open_, failure, self._clock())
         if failure is None:
             for subscription in open_.subscriptions:
                 self._pumps[subscription] = self._spawn(self._pump(subscription))
         self._do(effects)
 
-    async def _pump(self, subscription: core.Subscription) -> None:
+    async def _reader(self, subscription: Subscription) -> Reader:
+        """In effect when it returns. Raises KeyError, TimeoutError."""
+        self._members += 1
+        member = f"{self._name}-{self._members}"
+        group = subscription.group
+        return await self._bus.reader(subscription.topic, group, member, Start("latest"), group is not None)
+
+    async def _allowed(self) -> None:
+        """Until pushing is allowed."""
+
+    async def _pump(self, subscription: Subscription) -> None:
         """Read, push, wait until it is handed over, commit."""
         reader = subscription.reader
         assert reader is not None
@@ -244,29 +269,66 @@ class JsonSocket:
                 room.clear()
                 await room.wait()
             events = await reader.read(count, READ_BYTES)
-            pushes, places = self._dialect.push(subscription, events)
-            await self._send(pushes)
-            if places and subscription.group is not None and not subscription.acknowledges:
-                await self._handed_over()
-                for partition, offset in places.items():
+            await self._allowed()
+            batch = subscription.push(events, self._clock())
+            self._count(subscription, batch)
+            if batch.broken:
+                # Others have it now. Whoever opens a new socket knows that it has confirmed nothing.
+                self.finish(TRY_AGAIN, "the group took its share away before it was acknowledged")
+                return
+            await self._send(batch.frames)
+            if batch.places:
+                if batch.frames and not subscription.acknowledges:
+                    await self._handed_over()
+                for partition, offset in batch.places.items():
                     reader.commit(partition, offset, b"")
+                self._counters.confirmed += 1
+
+    def _count(self, subscription: Subscription, batch: Batch) -> None:
+        self._counters.pushed += len(batch.frames)
+        if batch.missed:
+            self._counters.missed += batch.missed
+            log.warning("%s: retention removed %d messages before they were pushed", subscription.topic, batch.missed)
 
     async def _handed_over(self) -> None:
         """The client's library has read everything before this ping."""
         async with asyncio.timeout(HANDED_OVER):
             await (await self._socket.ping())
 
-    def _close(self, subscription: core.Subscription) -> None:
+    def _commit(self, commit: core.Commit) -> None:
+        subscription = commit.subscription
+        self._counters.confirmed += 1
+        if subscription.reader is not None:
+            subscription.reader.commit(commit.partition, commit.offset, b"")
+        waiting = self._unsettled.get(subscription)
+        if waiting is not None:
+            waiting.append(commit.slot)
+        else:
+            self._unsettled[subscription] = [commit.slot]
+            self._spawn(self._settle(subscription))
+
+    async def _settle(self, subscription: Subscription) -> None:
+        """Answer acknowledgements when they won't be forgotten, those together that came together."""
+        while slots := self._unsettled[subscription]:
+            self._unsettled[subscription] = []
+            if subscription.reader is not None:
+                await subscription.reader.settled()
+            self._do(self._dialect.acknowledged(slots, self._clock()))
+        del self._unsettled[subscription]
+
+    def _close(self, subscription: Subscription) -> None:
+        """It is pushed to no more; its reader closes behind our back."""
         pump = self._pumps.pop(subscription, None)
         if pump is not None:
             pump.cancel()
-        if subscription.reader is not None:
-            closing = asyncio.create_task(_close_all([subscription.reader]))
+        reader, subscription.reader = subscription.reader, None
+        if reader is not None:
+            closing = asyncio.create_task(close_all([reader]))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
 
-async def _close_all(readers: list[Reader]) -> None:
+async def close_all(readers: list[Reader]) -> None:
     for reader in readers:
         try:
             await reader.close(leave=True)

@@ -38,13 +38,14 @@ WRITE_BUFFER = 1 << 20
 
 
 class Options(Struct, frozen=True):
-    """ping_*: seconds. max_frame: bytes, past which a socket is closed with 1009."""
+    """ping_*: seconds. max_frame: bytes, past which a socket is closed with 1009. max_queue: frames read ahead."""
 
     host: str
     port: int
     ping_interval: float = 1.5
     ping_timeout: float = 2.5
     max_frame: int = MAX_FRAME
+    max_queue: int = 16
 
 
 class Listener:
@@ -81,6 +82,7 @@ class Listener:
             process_request=self._request,
             compression=None,
             max_size=options.max_frame,
+            max_queue=options.max_queue,
             write_limit=WRITE_BUFFER,
             ping_interval=options.ping_interval,
             ping_timeout=options.ping_timeout,

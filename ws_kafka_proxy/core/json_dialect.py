@@ -1,10 +1,11 @@
 """The DeviceHive JSON dialect of one socket: frames in, frames out and work for the bus. No I/O.
 
 `receive` takes one message and returns what the socket's owner must do; the owner hands results back (`appended`,
-`opened`, `made`, `healthy`), which may free the next requests, and sends what `take` gives whenever `wake` was called.
+`opened`, `made`, `entered`, `acknowledged`, `healthy`), which may free the next requests, and sends what `take` gives
+whenever `wake` was called.
 
-Requests are carried out in order and answered in order; publishes that follow each other go on together. `health`
-overtakes. Every element of a request batch gets its own reply, whatever becomes of the others.
+Requests are carried out in order and answered in order; publishes, and acknowledgements, that follow each other go on
+together. `health` overtakes. Every element of a request batch gets its own reply, whatever becomes of the others.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from skep.wire.proxy import MAX_BODY, Failure, Gap, Record, Revoked
+from skep.tokens import Claims
+from skep.wire.proxy import MAX_BODY, Failure, Record
 from ws_kafka_proxy.core import json_frames as frames
-from ws_kafka_proxy.core.engine import Chunk, Reader, ReaderEvent
-from ws_kafka_proxy.core.json_frames import HEALTH, NOTIF, Frame, Malformed, Request
+from ws_kafka_proxy.core.json_frames import ACK, HEALTH, NOTIF, Frame, Malformed, Request
+from ws_kafka_proxy.core.json_pushes import Subscription
 from ws_kafka_proxy.core.json_roles import Plugin, Refused, Role
+from ws_kafka_proxy.core.rate import Rate
 
 FULL = "Message buffer is full. Please, try again after a while"
+TOO_MANY = "Too many messages. Please, try again after a while"
 AVAILABLE, NOT_AVAILABLE = "Available", "Not available"
 MAX_TOPICS = 100
 """In one request, and subscribed on one socket."""
@@ -33,30 +37,18 @@ class TooLarge(Exception):
 
 class Limits(Struct, frozen=True):
     """frame: bytes. batch: elements of a frame. buffer: bytes of requests without reply. unacknowledged: pushes a
-    subscriber that acknowledges may be behind. unsent: frames after which nothing more is read from the socket."""
+    subscriber that acknowledges may be behind. unsent: frames after which nothing more is read from the socket. rate,
+    byte_rate: messages and bytes a second, 0 for any number; see `core.rate`. silence: ms that a subscriber which
+    acknowledges may take for the next acknowledgement."""
 
     frame: int = 1 << 20
     batch: int = 1_000
     buffer: int = 8 << 20
     unacknowledged: int = 1_000
     unsent: int = 5_000
-
-
-class Subscription:
-    """group: of the bus, None for broadcast. acknowledges: the client sends `ack`. sent: partition -> next offsets
-    of pushes that are not acknowledged, in order. `eased` is called when some were."""
-
-    def __init__(self, topic: str, group: str | None, acknowledges: bool) -> None:
-        self.topic = topic
-        self.group = group
-        self.acknowledges = acknowledges
-        self.reader: Reader | None = None
-        self.sent: dict[int, deque[int]] = {}
-        self.eased: Callable[[], None] = lambda: None
-
-    @property
-    def unacknowledged(self) -> int:
-        return sum(map(len, self.sent.values()))
+    rate: int = 0
+    byte_rate: int = 0
+    silence: int = 300_000
 
 
 class Slot:
@@ -98,13 +90,23 @@ class Health(NamedTuple):
     slot: Slot
 
 
+class Enter(NamedTuple):
+    """A plugin's token is good; whether its socket may stay is another's to say."""
+
+    slot: Slot
+    claims: Claims
+
+
 class Commit(NamedTuple):
+    """To be answered when it won't be forgotten."""
+
+    slot: Slot
     subscription: Subscription
     partition: int
     offset: int
 
 
-Effect = Append | Open | Close | Make | List | Health | Commit
+Effect = Append | Open | Close | Make | List | Health | Enter | Commit
 
 
 class Dialect:
@@ -121,30 +123,41 @@ class Dialect:
         self._running: deque[Slot] = deque()
         self._size = 0
         self._seq = 0
+        self._messages = Rate(limits.rate)
+        self._bytes = Rate(limits.byte_rate)
 
     # -- frames in
 
     def receive(self, data: str | bytes, now: int) -> list[Effect]:
-        """One WebSocket message. Raises TooLarge."""
+        """One WebSocket message. Raises TooLarge, and rate.Excess."""
         if len(data) > self._limits.frame:
             raise TooLarge(f"a frame has at most {self._limits.frame} bytes")
         effects: list[Effect] = []
+        if not self._bytes.take(len(data), now):
+            self._messages.take(1, now)
+            self._send(frames.malformed(TOO_MANY))
+            return effects
         try:
             elements = frames.parse(data)
             if len(elements) > self._limits.batch:
                 raise Malformed(f"a frame has at most {self._limits.batch} messages")
         except Malformed as error:
+            self._messages.take(1, now)
             self._send(frames.malformed(str(error)))
             return effects
         for element in elements:
+            allowed = self._messages.take(1, now)
             try:
-                self._accept(frames.request(element, len(data) // len(elements)), effects)
+                self._accept(frames.request(element, len(data) // len(elements)), allowed, effects)
             except Malformed as error:
                 self._send(frames.malformed(str(error)))
         return effects + self._advance(now)
 
-    def _accept(self, request: Request, effects: list[Effect]) -> None:
+    def _accept(self, request: Request, allowed: bool, effects: list[Effect]) -> None:
         slot = Slot(request)
+        if not allowed:
+            self._send(frames.failure(request, TOO_MANY))
+            return
         if request.type == HEALTH:
             effects.append(Health(slot))
             return
@@ -157,18 +170,18 @@ class Dialect:
         self._waiting.append(slot)
 
     def _advance(self, now: int) -> list[Effect]:
-        """Begin what may begin: publishes beside publishes, everything else alone."""
+        """Begin what may begin: publishes beside publishes, acknowledgements likewise, everything else alone."""
         effects: list[Effect] = []
         append = Append([], [])
         while self._waiting:
             slot = self._waiting[0]
-            publishes = slot.request.type == NOTIF
-            if self._running and not (publishes and self._running[-1].request.type == NOTIF):
+            kind = slot.request.type
+            if self._running and not (kind in (NOTIF, ACK) and self._running[-1].request.type == kind):
                 break
             self._running.append(self._waiting.popleft())
             try:
                 self.role.check(slot.request)
-                if publishes:
+                if kind == NOTIF:
                     append.records.append(self._record(slot.request))
                     append.slots.append(slot)
                 else:
@@ -193,7 +206,7 @@ class Dialect:
             case "plugin", "authenticate":
                 return self._authenticate(slot, now)
             case "ack", _:
-                return self._acknowledge(slot)
+                return self._acknowledge(slot, now)
             case ("topic" | "plugin") as kind, action:
                 raise Refused(f"Unsupported {kind} message action: {action}")
             case kind, _:
@@ -253,7 +266,7 @@ class Dialect:
     def _subscribe(self, slot: Slot) -> list[Effect]:
         payload = slot.request.payload
         names = list(dict.fromkeys(self._names(slot.request)))
-        suffix = payload.get("sg") or None
+        suffix = payload.get("sg")
         if not isinstance(suffix, str | None):
             raise Refused('Property "sg" must be a text')
         for name in names:
@@ -261,7 +274,7 @@ class Dialect:
                 raise Refused(f"No permissions to subscribe to {name}")
         wanted = []
         for name in names:
-            group = None if suffix is None else self.role.group(name, suffix)
+            group = self.role.group(name, suffix or None)
             wanted.append(Subscription(name, group, payload.get("ack") is True))
         new = [s for s in wanted if not self._has(s)]
         if len(self.subscriptions.keys() | set(names)) > MAX_TOPICS:
@@ -289,6 +302,11 @@ class Dialect:
             open_.slot.frame = _subscribed(open_.slot)
         return effects + self._settled(now)
 
+    def drop(self, subscription: Subscription) -> None:
+        """It has ended."""
+        if self.subscriptions.get(subscription.topic) is subscription:
+            del self.subscriptions[subscription.topic]
+
     def _unsubscribe(self, slot: Slot) -> list[Effect]:
         names = self._names(slot.request)
         found = [self.subscriptions.pop(name, None) for name in names]
@@ -297,57 +315,31 @@ class Dialect:
 
     # -- pushes
 
-    def push(self, subscription: Subscription, events: list[ReaderEvent]) -> tuple[list[Frame], dict[int, int]]:
-        """What to send for what the reader gave, and the positions after it: partition -> next offset."""
-        pushes: list[Frame] = []
-        places: dict[int, int] = {}
-        for event in events:
-            if isinstance(event, Chunk):
-                places[event.partition] = event.records[-1].offset + 1
-                pushes += self._pushes(subscription, event)
-            elif isinstance(event, Revoked):
-                for partition in event.partitions:
-                    subscription.sent.pop(partition, None)
-                    places.pop(partition, None)
-            elif isinstance(event, Gap) and subscription.acknowledges:
-                # Only to clients of ours: those of DeviceHive end on a push that is no message.
-                gap = {"part": event.partition, "gap": [event.start, event.end]}
-                pushes.append(Frame(t=NOTIF, s=1, p=gap, st=subscription.topic))
-        return pushes, places
-
-    def _pushes(self, subscription: Subscription, chunk: Chunk) -> list[Frame]:
-        pushes = []
-        for record in chunk.records:
-            if record.payload is None:
-                continue
-            place = None
-            if subscription.acknowledges:
-                place = (chunk.partition, record.offset)
-                if subscription.group is not None:
-                    subscription.sent.setdefault(chunk.partition, deque()).append(record.offset + 1)
-            pushes.append(frames.push(subscription.topic, record.payload.decode("utf-8", "replace"), place))
-        return pushes
-
     def room(self, subscription: Subscription) -> int:
         """How many more pushes its client may be behind."""
         return self._limits.unacknowledged - subscription.unacknowledged
 
-    def _acknowledge(self, slot: Slot) -> list[Effect]:
+    def _acknowledge(self, slot: Slot, now: int) -> list[Effect]:
         """`{"t": topic, "part": …, "off": …}`: everything of the partition through this offset is handled."""
         payload = slot.request.payload
         topic, partition, offset = (payload.get(key) for key in ("t", "part", "off"))
         subscription = self.subscriptions.get(topic) if isinstance(topic, str) else None
         if subscription is None or not subscription.acknowledges:
             raise Refused("No such subscription with acknowledgements")
-        if not isinstance(partition, int) or not isinstance(offset, int):
+        if type(partition) is not int or type(offset) is not int:
             raise Refused('Payload must have numbers "part" and "off"')
-        sent = subscription.sent.get(partition, deque())
-        passed = None
-        while sent and sent[0] <= offset + 1:
-            passed = sent.popleft()
-        slot.frame = frames.reply(slot.request)
-        subscription.eased()
-        return [] if passed is None else [Commit(subscription, partition, passed)]
+        place = subscription.acknowledged(partition, offset, now)
+        if place is None:
+            slot.frame = frames.reply(slot.request)
+            return []
+        self._messages.give(1)  # there is no more of these than of pushes
+        return [Commit(slot, subscription, *place)]
+
+    def acknowledged(self, slots: list[Slot], now: int) -> list[Effect]:
+        """The answer to Commit: the client will not get what it named again."""
+        for slot in slots:
+            slot.frame = frames.reply(slot.request)
+        return self._settled(now)
 
     # -- plugins, health
 
@@ -356,13 +348,22 @@ class Dialect:
         if not isinstance(token, str):
             raise Refused('Payload must have a property "token"')
         assert isinstance(self.role, Plugin)
-        claims = self.role.authenticate(token, now)
+        return [Enter(slot, self.role.verify(token, now))]
+
+    def entered(self, enter: Enter, failure: str | None, now: int) -> list[Effect]:
+        """The answer to Enter."""
+        slot, claims = enter
+        if failure is not None:
+            slot.frame = frames.failure(slot.request, failure)
+            return self._settled(now)
+        assert isinstance(self.role, Plugin)
+        self.role.claims = claims
         slot.frame = frames.reply(slot.request, {"e": claims.expires, "t": claims.type, "tpc": claims.topic})
         # Another plugin's token: what the former one let in must not go on.
         foreign = [s for s in self.subscriptions.values() if s.topic != claims.topic]
         for subscription in foreign:
             del self.subscriptions[subscription.topic]
-        return [Close(s) for s in foreign]
+        return [*(Close(s) for s in foreign), *self._settled(now)]
 
     def healthy(self, slot: Slot, engine: bool) -> None:
         """The answer to Health."""
@@ -372,6 +373,7 @@ class Dialect:
             "mb": AVAILABLE if used < 100 else NOT_AVAILABLE,
             "mbfp": f"{used:.2f}",
             "comm": AVAILABLE if engine else NOT_AVAILABLE,
+            "ack": True,
         }
         self._send(frames.reply(slot.request, payload))
         if self._confirm:

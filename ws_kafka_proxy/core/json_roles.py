@@ -11,6 +11,8 @@ from skep.wire import topics
 from ws_kafka_proxy.core.json_frames import ACK, HEALTH, NOTIF, PLUGIN, TOPIC, Request
 
 SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SLOT = re.compile(r"-[0-9]*")
+"""Suffixes of the groups that sockets without a group of their own have."""
 NOT_AUTHORIZED = "Plugin not authorized"
 NO_PERMISSIONS = "Plugin has no permissions for this operation"
 NOT_ENABLED = "Plugin API not enabled"
@@ -33,8 +35,9 @@ class Role(Protocol):
 
     def may_create(self, topic: str) -> bool: ...
 
-    def group(self, topic: str, suffix: str) -> str:
-        """The group of the bus for a subscription group of the client's. Raises Refused for a bad name."""
+    def group(self, topic: str, suffix: str | None) -> str | None:
+        """Of a subscription with this group of the client's, or with none; None: everything, and no position is kept.
+        Raises Refused for a bad name."""
 
     def overdue(self, now: int) -> str | None:
         """Why the socket must be closed; None: it may stay. now: ms."""
@@ -60,7 +63,9 @@ class Tool:
     def may_create(self, topic: str) -> bool:
         return self._may(self._rights.create, topic)
 
-    def group(self, topic: str, suffix: str) -> str:
+    def group(self, topic: str, suffix: str | None) -> str | None:
+        if suffix is None:
+            return None
         # Not one of the services': a tool that names "backend" must not take the backends' partitions.
         return f"json-{_checked(suffix)}"
 
@@ -72,39 +77,18 @@ class Tool:
         return named and topics.is_durable(topic) and topics.allowed(patterns, topic, self._instance)
 
 
-class Sessions:
-    """Authenticated sockets of each plugin. Bounded, so that a stolen token can't take the stream unseen."""
-
-    def __init__(self, limit: int = 4) -> None:
-        self._limit = limit
-        self._count: dict[str, int] = {}
-
-    def enter(self, topic: str) -> bool:
-        count = self._count.get(topic, 0)
-        if count >= self._limit:
-            return False
-        self._count[topic] = count + 1
-        return True
-
-    def leave(self, topic: str) -> None:
-        self._count[topic] -= 1
-        if not self._count[topic]:
-            del self._count[topic]
-
-
 class Plugin:
     """A plugin: authenticate, health, and its own topic to subscribe to and acknowledge. Nothing else, ever."""
 
     _ALLOWED = frozenset({(TOPIC, "subscribe"), (TOPIC, "unsubscribe"), (ACK, None)})
 
-    def __init__(self, keys: tokens.Keys, sessions: Sessions, now: int) -> None:
+    def __init__(self, keys: tokens.Keys, now: int) -> None:
         self._keys = keys
-        self._sessions = sessions
         self._connected = now
         self.claims: tokens.Claims | None = None
 
-    def authenticate(self, token: str, now: int) -> tokens.Claims:
-        """Raises Refused."""
+    def verify(self, token: str, now: int) -> tokens.Claims:
+        """A plugin's access token that is good now; `claims` is set by whoever lets the socket in. Raises Refused."""
         if not token:
             raise Refused("Token is empty")
         try:
@@ -117,18 +101,7 @@ class Plugin:
             raise Refused("Invalid token type")
         if claims.expires < now:
             raise Refused("Token has expired")
-        if self.claims is None or self.claims.topic != claims.topic:
-            if not self._sessions.enter(claims.topic):
-                raise Refused("Too many sessions of this plugin")
-            self.close()
-        self.claims = claims
         return claims
-
-    def close(self) -> None:
-        """The socket is gone."""
-        if self.claims is not None and self.claims.topic is not None:
-            self._sessions.leave(self.claims.topic)
-        self.claims = None
 
     def check(self, request: Request) -> None:
         kind = (request.type, request.action)
@@ -150,8 +123,13 @@ class Plugin:
     def may_create(self, topic: str) -> bool:
         return False
 
-    def group(self, topic: str, suffix: str) -> str:
-        return f"plugin-{topic}.{_checked(suffix)}"
+    def group(self, topic: str, suffix: str | None) -> str | None:
+        """The client's own name, "" where it gives none: which group of the bus that is comes with the seat."""
+        if suffix is None:
+            return ""
+        if SLOT.fullmatch(suffix):
+            raise Refused("A subscription group is more than - and a number")
+        return _checked(suffix)
 
     def overdue(self, now: int) -> str | None:
         if self.claims is None:

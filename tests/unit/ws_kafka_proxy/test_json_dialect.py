@@ -12,20 +12,23 @@ from ws_kafka_proxy.core import json_frames as frames
 from ws_kafka_proxy.core.engine import Chunk
 from ws_kafka_proxy.core.json_dialect import (
     FULL,
+    TOO_MANY,
     Append,
     Close,
     Commit,
     Dialect,
     Effect,
+    Enter,
     Health,
     Limits,
     List,
     Make,
     Open,
-    Subscription,
     TooLarge,
 )
-from ws_kafka_proxy.core.json_roles import Plugin, Sessions, Tool
+from ws_kafka_proxy.core.json_pushes import MAX_PARTITIONS, Batch, Subscription
+from ws_kafka_proxy.core.json_roles import Plugin, Refused, Tool
+from ws_kafka_proxy.core.rate import Excess
 
 TOPIC = "plugin_topic_1"
 KEYS = tokens.Keys.parse("a secret")
@@ -65,6 +68,17 @@ def subscribed(socket: Socket, **payload: object) -> Subscription:
     socket.dialect.opened(effect, None, NOW)
     socket.dialect.take()
     return effect.subscriptions[0]
+
+
+def authenticated(socket: Socket) -> None:
+    [enter] = socket.receive(request(0, "plugin", "authenticate", token=token()))
+    assert isinstance(enter, Enter)
+    socket.dialect.entered(enter, None, NOW)
+    assert socket.out[0]["s"] == 0
+
+
+def shown(batch: Batch) -> list[dict[str, Any]]:
+    return [json.loads(frames.encode(frame)) for frame in batch.frames]
 
 
 def chunk(*payloads: bytes | None, start: int = 0) -> Chunk:
@@ -232,38 +246,126 @@ def test_unsubscribe_answers_whether_or_not_there_was_one() -> None:
 
 def test_a_push_is_text_and_has_no_id() -> None:
     socket = Socket()
-    pushes, places = socket.dialect.push(subscribed(socket), [chunk(b'{"a":"\xc3\xbc"}', None, b"\xff")])
-    assert [json.loads(frames.encode(p)) for p in pushes] == [
-        {"t": "notif", "s": 0, "p": {"m": '{"a":"ü"}'}, "st": TOPIC},
-        {"t": "notif", "s": 0, "p": {"m": "\ufffd"}, "st": TOPIC},
-    ]
-    assert places == {0: 3}
+    for group, places in ((None, {}), ("g", {0: 4})):
+        subscription = subscribed(socket, sg=group)
+        batch = subscription.push([chunk(b'{"a":"\xc3\xbc"}', None, b"\xff", None)], NOW)
+        assert shown(batch) == [
+            {"t": "notif", "s": 0, "p": {"m": '{"a":"ü"}'}, "st": TOPIC},
+            {"t": "notif", "s": 0, "p": {"m": "\ufffd"}, "st": TOPIC},
+        ]
+        assert batch.places == places
 
 
 def test_a_client_that_acknowledges_commits_what_it_names_and_is_told_gaps() -> None:
     socket = Socket(limits=Limits(unacknowledged=5))
     subscription = subscribed(socket, sg="g", ack=True)
-    pushes, _ = socket.dialect.push(subscription, [Gap(0, 0, 0, 3), chunk(b"a", b"b", b"c", start=3)])
-    assert [json.loads(frames.encode(p))["p"] for p in pushes] == [
+    batch = subscription.push([Gap(0, 0, 0, 3), chunk(b"a", b"b", b"c", start=3)], NOW)
+    assert [p["p"] for p in shown(batch)] == [
         {"part": 0, "gap": [0, 3]}, *({"m": m, "part": 0, "off": 3 + n} for n, m in enumerate("abc")),
     ]  # fmt: skip
+    assert (batch.places, batch.missed) == ({}, 3)
     assert socket.dialect.room(subscription) == 2
-    assert socket.receive(request(1, "ack", t=TOPIC, part=0, off=4)) == [Commit(subscription, 0, 5)]
+    [first] = socket.receive(request(1, "ack", t=TOPIC, part=0, off=4))
+    assert isinstance(first, Commit)
+    assert first[1:] == (subscription, 0, 5)
     assert socket.receive(request(2, "ack", t=TOPIC, part=0, off=4)) == []
-    assert socket.receive(request(3, "ack", t=TOPIC, part=0, off=99)) == [Commit(subscription, 0, 6)]
+    [second] = socket.receive(request(3, "ack", t=TOPIC, part=0, off=99))
+    assert isinstance(second, Commit)
+    assert second[1:] == (subscription, 0, 6)
     assert socket.receive(request(4, "ack", t=TOPIC, part=7, off=99)) == []
-    assert socket.receive(request(5, "ack", t=TOPIC, part="0", off=99)) == []
-    assert [f["s"] for f in socket.out] == [0, 0, 0, 0, 1]
+    for bad in ("0", None, True, 1.0, [0]):
+        assert socket.receive(request(5, "ack", t=TOPIC, part=bad, off=99)) == []
+        assert socket.receive(request(5, "ack", t=TOPIC, part=0, off=bad)) == []
+    assert socket.out == [], "answered when it won't be forgotten, in order"
+    socket.dialect.acknowledged([second.slot], NOW)
+    assert socket.out == []
+    socket.dialect.acknowledged([first.slot], NOW)
+    assert [f["s"] for f in socket.out] == [0, 0, 0, 0, *[1] * 10]
     assert socket.dialect.room(subscription) == 5
 
 
-def test_what_was_taken_away_needs_no_acknowledgement() -> None:
-    socket = Socket()
-    subscription = subscribed(socket, sg="g", ack=True)
-    socket.dialect.push(subscription, [chunk(b"a")])
-    _, places = socket.dialect.push(subscription, [chunk(b"b", start=1), Revoked(0, [0])])
-    assert places == {}
+def test_what_nobody_is_told_of_is_passed_with_what_is_before_it() -> None:
+    subscription = Subscription(TOPIC, "g", acknowledges=True)
+    assert subscription.push([chunk(None, None)], NOW).places == {0: 2}
+    assert subscription.push([chunk(b"a", None, b"b", None, None, start=2)], NOW).places == {}
+    assert subscription.push([chunk(None, start=7)], NOW).places == {}
+    assert subscription.acknowledged(0, 2, NOW) == (0, 4)
+    assert subscription.acknowledged(0, 4, NOW) == (0, 8)
+    assert subscription.push([chunk(None, start=8)], NOW).places == {0: 9}
+
+
+def test_a_broadcast_subscriber_that_acknowledges_commits_nothing() -> None:
+    subscription = Subscription(TOPIC, None, acknowledges=True)
+    batch = subscription.push([chunk(b"a")], NOW)
+    assert (batch.places, subscription.unacknowledged, subscription.acknowledged(0, 0, NOW)) == ({}, 0, None)
+
+
+def test_what_is_taken_away_before_it_is_confirmed_breaks_the_order() -> None:
+    subscription = Subscription(TOPIC, "g", acknowledges=True)
+    assert not subscription.push([chunk(b"a")], NOW).broken
+    batch = subscription.push([chunk(b"b", start=1), Revoked(0, [0])], NOW)
+    assert (batch.frames, batch.places, batch.broken) == ([], {}, True)
     assert subscription.unacknowledged == 0
+    assert not subscription.push([Revoked(0, [0, 1])], NOW).broken
+
+
+def test_after_a_move_nothing_of_the_former_stream_can_be_confirmed() -> None:
+    subscription = Subscription(TOPIC, "g", acknowledges=True)
+    subscription.push([chunk(b"a", b"b")], NOW)
+    subscription.moved()
+    assert (subscription.unacknowledged, subscription.since) == (0, None)
+    batch = subscription.push([chunk(b"c"), Gap(0, 3, 0, 2)], NOW)
+    assert [p["p"].get("part") for p in shown(batch)] == [MAX_PARTITIONS, MAX_PARTITIONS + 3]
+    assert subscription.acknowledged(0, 5, NOW) is None
+    assert subscription.acknowledged(MAX_PARTITIONS, 0, NOW) == (0, 1)
+
+
+def test_how_long_an_acknowledgement_is_awaited() -> None:
+    subscription = Subscription(TOPIC, "g", acknowledges=True)
+    subscription.push([chunk(b"a", b"b")], NOW)
+    subscription.push([chunk(b"c", start=2)], NOW + 5)
+    assert subscription.since == NOW
+    subscription.acknowledged(0, 0, NOW + 9)
+    assert subscription.since == NOW + 9
+    subscription.acknowledged(0, 2, NOW + 10)
+    assert subscription.since is None
+
+
+# -- rate
+
+
+def test_who_sends_too_much_is_refused_and_who_goes_on_is_cut_off() -> None:
+    socket = Socket(limits=Limits(rate=10))
+    socket.receive([{"id": n, "t": "what"} for n in range(25)])
+    assert {f["id"] for f in socket.out if f["p"]["m"] == TOO_MANY} == set(range(20, 25))
+    socket.dialect.receive(json.dumps([{"t": "what"}] * 7), NOW + 1_000)
+    assert sorted(f["p"]["m"] == TOO_MANY for f in socket.out) == [False] * 5 + [True] * 2
+    for _ in range(78):
+        socket.receive("{")
+    with pytest.raises(Excess):
+        socket.receive("{")
+
+
+def test_bytes_are_counted_too() -> None:
+    socket = Socket(limits=Limits(byte_rate=1_000))
+    for _ in range(2):
+        socket.receive("x" * 1_000)
+    assert TOO_MANY not in [f["p"]["m"] for f in socket.out]
+    assert socket.receive([{"t": "health"}] * 100) == []
+    assert [f["p"]["m"] for f in socket.out] == [TOO_MANY]
+    for _ in range(7):
+        socket.receive("x" * 800)
+    with pytest.raises(Excess):
+        socket.receive("x" * 1_000)
+
+
+def test_acknowledgements_of_pushes_cost_nothing() -> None:
+    socket = Socket(limits=Limits(rate=2))
+    subscription = subscribed(socket, sg="g", ack=True)
+    subscription.push([chunk(*[b"x"] * 50)], NOW)
+    for n in range(50):
+        [commit] = socket.receive(request(n, "ack", t=TOPIC, part=0, off=n))
+        assert isinstance(commit, Commit)
 
 
 # -- plugins
@@ -281,45 +383,54 @@ def test_what_a_plugin_may_do_is_a_list() -> None:
     ]  # fmt: skip
     opened = 0
     for _ in range(600):
-        socket = Socket(Plugin(KEYS, Sessions(), NOW))
+        socket = Socket(Plugin(KEYS, NOW))
         if dice.random() < 0.5:
-            socket.receive(request(0, "plugin", "authenticate", token=token()))
+            authenticated(socket)
         for _ in range(30):
             message = {"t": dice.choice(types), "a": dice.choice(actions), "p": dice.choice(payloads)}
             effects = socket.receive(message)
             for effect in effects:
-                assert isinstance(effect, Open | Close | Health | Commit)
+                assert isinstance(effect, Open | Close | Health | Commit | Enter)
+                if isinstance(effect, Enter):
+                    socket.dialect.entered(effect, None, NOW)
                 if isinstance(effect, Open):
                     [subscription] = effect.subscriptions
                     assert subscription.topic == TOPIC
-                    assert subscription.group in (None, f"plugin-{TOPIC}.g")
+                    assert subscription.group in ("", "g")
                     opened += 1
                     socket.dialect.opened(effect, None, NOW)
     assert opened > 20
 
 
 def test_a_plugin_is_overdue_when_it_does_not_authenticate_and_when_its_token_ends() -> None:
-    role = Plugin(KEYS, Sessions(), NOW)
+    role = Plugin(KEYS, NOW)
     assert role.overdue(NOW + 59_000) is None
     assert role.overdue(NOW + 61_000) == "Plugin not authorized"
-    role.authenticate(token(expires=NOW + 90_000), NOW)
+    role.claims = role.verify(token(expires=NOW + 90_000), NOW)
     assert role.overdue(NOW + 61_000) is None
     assert role.overdue(NOW + 90_001) == "Token expired"
 
 
-def test_sessions_are_counted_by_plugin_and_given_back() -> None:
-    sessions = Sessions(limit=1)
-    first, second = Plugin(KEYS, sessions, NOW), Plugin(KEYS, sessions, NOW)
-    first.authenticate(token(), NOW)
-    first.authenticate(token(), NOW)
-    with pytest.raises(Exception, match="Too many sessions"):
-        second.authenticate(token(), NOW)
-    second.authenticate(token("plugin_topic_2"), NOW)
-    first.authenticate(token("plugin_topic_3"), NOW)
-    second.authenticate(token(), NOW)
-    first.close()
-    second.close()
-    assert sessions._count == {}
+def test_a_plugin_is_let_in_by_the_manager() -> None:
+    socket = Socket(Plugin(KEYS, NOW))
+    [enter] = socket.receive(
+        [request(1, "plugin", "authenticate", token=token()), request(2, "topic", "subscribe", t=[TOPIC])]
+    )
+    assert isinstance(enter, Enter)
+    assert (enter.claims.topic, socket.out) == (TOPIC, [])
+    assert socket.dialect.entered(enter, "Plugin is not found", NOW) == []
+    assert [f["p"]["m"] for f in socket.out] == ["Plugin is not found", "Plugin not authorized"]
+    authenticated(socket)
+    [open_] = socket.receive(request(3, "topic", "subscribe", t=[TOPIC]))
+    assert isinstance(open_, Open)
+
+
+def test_names_of_groups() -> None:
+    role = Plugin(KEYS, NOW)
+    assert [role.group(TOPIC, name) for name in (None, "main", "-x", "a-0", "0")] == ["", "main", "-x", "a-0", "0"]
+    for bad in ("-0", "-17", "-", "a.b", "a/b", "", "x" * 65, "ａ", "a\n"):
+        with pytest.raises(Refused):
+            role.group(TOPIC, bad)
 
 
 def test_parsing_is_total() -> None:
@@ -337,7 +448,7 @@ def test_parsing_is_total() -> None:
 
     began = time.monotonic()
     for _ in range(3000):
-        socket = Socket(dice.choice([Tool("tool", "tool-1"), Plugin(KEYS, Sessions(), NOW)]))
+        socket = Socket(dice.choice([Tool("tool", "tool-1"), Plugin(KEYS, NOW)]))
         message = msgspec.json.encode(value(4))
         effects = socket.receive(message)
         assert effects or socket.out or message == b"[]"
