@@ -13,6 +13,8 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "is_active": (403, "User is locked or disabled"),
     "is_device": (404, "Device with such deviceId = {device} not found"),
     "own_device": (403, "No access to device"),
+    "unblocked": (403, "Device is blocked"),
+    "removable": (403, "Device is blocked"),
     "network": (404, "Network with id = {network} not found"),
     "type": (404, "Device type with id = {type} not found"),
     "is_place": (404, "Networks with such networkIds wasn't found: {{[{network}]}}"),

@@ -87,17 +87,21 @@ async def stock(place: Place, world: World) -> None:
     token = callers.made("root", world).token
     async with Http(place.frontend) as http:
 
-        async def made(method: str, path: str, **body: str) -> int:
+        async def made(method: str, path: str, **body: object) -> int:
             answer = await http.ask(method, path, json.dumps(body).encode(), token)
             assert answer.status in (201, 204), answer
             return int(json.loads(answer.body)["id"]) if answer.body else 0
 
         name = f"{world.mark}stored"
-        for device in world.devices:
+        for device, there in world.devices.items():
             at = f"/device/{device}"
+            if there.blocked:
+                await made("PUT", at, isBlocked=False, networkId=there.network)
             world.messages["notification", device] = await made("POST", f"{at}/notification", notification=name)
             world.messages["command", device] = id = await made("POST", f"{at}/command", command=name)
             await made("PUT", f"{at}/command/{id}", status="done")
+            if there.blocked:
+                await made("PUT", at, isBlocked=True, networkId=there.network)
 
 
 async def ask(place: Place, asked: list[Cell]) -> list[Judged]:

@@ -65,7 +65,7 @@ PUT /configuration/{name} configuration/put
 DELETE /configuration/{name} configuration/delete
 """.strip().splitlines())  # fmt: skip
 
-DEVICE = ["device own", "device foreign", "device alien", "device missing"]
+DEVICE = ["device own", "device foreign", "device alien", "device blocked", "device missing"]
 NETWORK = ["network own", "network foreign", "network missing"]
 TYPE = ["type own", "type foreign", "type missing"]
 USER = ["user self", "user another", "user missing"]

@@ -17,21 +17,22 @@ TABLE = """
 ManageToken|token_for user is_active||token/create
 GetDevice||devices|device/list device/count
 GetDevice|is_device device|devices|device/get
-RegisterDevice|into_network into_type exists own_device||device/save
-RegisterDevice|is_device device||device/delete
-GetDevice$M|is_device device|devices|$m/list $m/get $m/pollDevice
-GetDeviceCommand|is_device device|devices|command/wait
-GetDevice$M|is_device device is_place place is_kind kind|devices|$m/poll
-GetDevice$M|is_device device is_place place is_kind kind somewhere||$m/subscribe
+RegisterDevice|into_network into_type exists own_device removable||device/save
+RegisterDevice|is_device device removable||device/delete
+GetDevice$M|is_device device|devices|$m/list $m/get
+GetDevice$M|is_device device unblocked|devices|$m/pollDevice
+GetDeviceCommand|is_device device unblocked|devices|command/wait
+GetDevice$M|is_device device unblocked is_place place is_kind kind|devices|$m/poll
+GetDevice$M|is_device device unblocked is_place place is_kind kind somewhere||$m/subscribe
 GetDevice$M|||$m/unsubscribe
-CreateDevice$M|is_device device||$m/insert
-UpdateDeviceCommand|is_device device||command/update
+CreateDevice$M|is_device device unblocked||$m/insert
+UpdateDeviceCommand|is_device device unblocked||command/update
 GetDeviceCommand GetDeviceNotification|||subscription/list
 Get$C||$ks|$c/list $c/count
 Get$C|sees_$k $k|$ks devices|$c/get
 Manage$C|||$c/insert
 Manage$C|sees_$k $k||$c/update
-Manage$C|sees_$k $k inside||$c/delete
+Manage$C|sees_$k $k inside deletable||$c/delete
 ManageUser||users|user/list user/count
 ManageUser|user|user networks_of|user/get
 GetCurrentUser||user networks_of|user/getCurrent
@@ -124,12 +125,15 @@ CHECKS: Any = {
     "is_device": lambda j, t, w: t.device is None or j.device or j.networks is not None or j.types is not None,
     "device": lambda j, t, w: t.device is None or (j.device and j.sees(j.device.network, j.device.type)),
     "own_device": lambda j, t, w: not j.device or j.sees(j.device.network, j.device.type),
+    "unblocked": lambda j, t, w: not j.device or not j.device.blocked,
+    "removable": lambda j, t, w: not j.device or not j.device.blocked or j.is_admin,
     "network": lambda j, t, w: t.network in w.networks,
     "type": lambda j, t, w: t.type in w.types,
     "sees_network": lambda j, t, w: j.sees(t.network),
     "sees_type": lambda j, t, w: j.sees(None, t.type),
     "every_type": lambda j, t, w: j.types is None,
     "inside": lambda j, t, w: devices(j, t, w) == devices(None, t, w),
+    "deletable": lambda j, t, w: j.is_admin or not any(w.devices[id].blocked for id in devices(j, t, w)),
     "place": lambda j, t, w: t.network is None or (t.network in w.networks and j.sees(t.network)),
     "is_place": lambda j, t, w: not j.is_admin or CHECKS["place"](j, t, w),
     "kind": lambda j, t, w: t.type is None or (t.type in w.types and j.sees(None, t.type)),

@@ -21,7 +21,7 @@ from tests.system.suite import Suite
 ACTIVE, LOCKED_OUT, DISABLED = 0, 1, 2
 ADMIN, CLIENT = 0, 1
 Sign = Callable[[dict[str, Any]], str]
-DEVICES = {"own": ("own", "own"), "foreign": ("foreign", "own"), "alien": ("own", "foreign")}
+DEVICES = {"own": ("own", "own"), "foreign": ("foreign", "own"), "alien": ("own", "foreign"), "blocked": ("own", "own")}
 """A device's network and device type."""
 
 
@@ -29,6 +29,7 @@ class Device(NamedTuple):
     id: str
     network: int
     type: int
+    blocked: bool
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def build(db: psycopg.Connection[Any], count: int, sign: Sign) -> list[World]:
             ("users (id, login, password_hash, role, status, all_device_types)", map(_user_rows, worlds)),
             ("networks (id, name)", (w.networks.items() for w in worlds)),
             ("device_types (id, name)", (w.types.items() for w in worlds)),
-            ("devices (id, name, network_id, device_type_id)", map(_device_rows, worlds)),
+            ("devices (id, name, network_id, device_type_id, is_blocked)", map(_device_rows, worlds)),
             ("user_network (user_id, network_id)", map(_member_rows, worlds)),
             ("user_device_type (user_id, device_type_id)", map(_typed_rows, worlds)),
             ("configuration (name, value)", ([(n, "1") for n in w.configuration] for w in worlds)),
@@ -120,7 +121,7 @@ def _made(mark: str, ids: dict[str, Any], sign: Sign) -> World:
     world.networks = {network[label]: f"{mark}-net-{label}" for label in ("own", "foreign")}
     world.types = {kind[label]: f"{mark}-typ-{label}" for label in ("own", "foreign")}
     for label, (net, typ) in DEVICES.items():
-        world.devices[world.device(label)] = Device(world.device(label), network[net], kind[typ])
+        world.devices[world.device(label)] = Device(world.device(label), network[net], kind[typ], label == "blocked")
     for label in labels[:-1]:
         id, role = world.person[label], ADMIN if label == "root" else CLIENT
         status = {"locked": LOCKED_OUT, "disabled": DISABLED}.get(label, ACTIVE)
@@ -137,7 +138,7 @@ def _user_rows(world: World) -> list[tuple[Any, ...]]:
 
 
 def _device_rows(world: World) -> list[tuple[Any, ...]]:
-    return [(d.id, d.id, d.network, d.type) for d in world.devices.values()]
+    return [(d.id, d.id, d.network, d.type, d.blocked) for d in world.devices.values()]
 
 
 def _member_rows(world: World) -> list[tuple[Any, ...]]:
