@@ -19,6 +19,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from mqtt_bridge.core.packets import Lost, Packet, Refused
+
 log = logging.getLogger("mqtt_bridge")
 
 MISC_SECONDS = 1.0
@@ -40,25 +42,6 @@ class Options(Struct, frozen=True):
     timeout: float = 5.0
     receive: int = 500
     send: int = 64
-
-
-class Packet(Struct, frozen=True):
-    """A PUBLISH from the broker. id: its packet identifier, 0 with QoS 0."""
-
-    id: int
-    topic: str
-    payload: bytes
-    qos: int
-    is_duplicate: bool
-    is_retained: bool
-
-
-class Refused(Exception):
-    """The broker does not let us in, or not subscribe."""
-
-
-class Lost(Exception):
-    """The connection is gone; whether what was not confirmed has arrived nobody knows."""
 
 
 class Connection:
@@ -270,7 +253,7 @@ class Connection:
             log.warning("a topic that is no UTF-8 is passed over")
             self._client.ack(message.mid, message.qos)
             return
-        self._on_packet(Packet(message.mid, topic, bytes(message.payload), message.qos, message.dup, message.retain))
+        self._on_packet(Packet(message.mid, topic, bytes(message.payload), message.qos, message.dup))
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
         confirmed = self._unconfirmed.pop(mid, None)

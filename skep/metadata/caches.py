@@ -15,6 +15,8 @@ from skep.wire.messages import Changed
 
 from .cache import Cache
 from .metadata import Metadata
+from .mqtt import ENTITY as MQTT_CLIENT
+from .mqtt import MqttClient
 from .rows import Device, DeviceType, Network, Plugin
 
 log = logging.getLogger("skep.metadata")
@@ -35,12 +37,14 @@ class Caches:
         self._networks: Cache[int, Network] = Cache(metadata.networks.get_many, _size, 8 * MEGABYTE, max_age)
         self._types: Cache[int, DeviceType] = Cache(metadata.device_types.get_many, _size, 8 * MEGABYTE, max_age)
         self._plugins: Cache[str, Plugin] = Cache(metadata.plugins.by_topics, _size, 8 * MEGABYTE, max_age)
+        self._mqtt: Cache[str, MqttClient] = Cache(metadata.mqtt_clients.get_many, _size, 16 * MEGABYTE, max_age)
         self._by_entity: dict[str, tuple[Cache[Any, Any], Callable[[str], Any]]] = {
             "user": (self._users, int),
             "device": (self._devices, str),
             "network": (self._networks, int),
             "device_type": (self._types, int),
             "plugin": (self._plugins, str),
+            MQTT_CLIENT: (self._mqtt, str),
         }
         self._callbacks: list[Callback] = []
         metadata.database.on_commit(self._committed)
@@ -64,6 +68,9 @@ class Caches:
 
     async def plugin(self, topic_name: str, fresh: bool = False) -> Plugin | None:
         return await self._plugins.get(topic_name, fresh)
+
+    async def mqtt_client(self, client_id: str, fresh: bool = False) -> MqttClient | None:
+        return await self._mqtt.get(client_id, fresh)
 
     async def network_exists(self, id: int, fresh: bool = False) -> bool:
         return await self.network(id, fresh) is not None

@@ -9,6 +9,7 @@ from .configuration import Configurations
 from .database import POOL, TIMEOUT, Database, Transaction
 from .device_types import DeviceTypes
 from .devices import Devices
+from .mqtt import Leases, MqttClients, MqttPackets
 from .networks import Networks
 from .plugin_sockets import PluginSockets
 from .plugin_streams import PluginStreams
@@ -32,6 +33,9 @@ class Metadata:
         self.devices = Devices(self.database)
         self.configuration = Configurations(self.database)
         self.plugins = Plugins(self.database)
+        self.mqtt_clients = MqttClients(self.database)
+        self.mqtt_packets = MqttPackets(self.database)
+        self.leases = Leases(self.database)
         self.plugin_streams = PluginStreams(self.database)
         self.plugin_sockets = PluginSockets(self.database)
 

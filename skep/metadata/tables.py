@@ -12,9 +12,11 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    DateTime,
     ForeignKey,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -205,6 +207,35 @@ plugin_attendance = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("listening_since", BigInteger, nullable=False),
     Column("heard_at", BigInteger, nullable=False),
+)
+
+mqtt_clients = Table(
+    "mqtt_clients",
+    schema,
+    Column("client_id", _text(128), primary_key=True),
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("claims", JsonText),
+    Column("seen_at", BigInteger, nullable=False),
+    Index(None, "user_id"),
+)
+
+mqtt_packets = Table(
+    "mqtt_packets",
+    schema,
+    Column("session", _text(128), primary_key=True),
+    Column("packet_id", Integer, primary_key=True, autoincrement=False),
+    Column("id", BigInteger, nullable=False),
+    Column("digest", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+)
+
+
+leases = Table(
+    "leases",
+    schema,
+    Column("name", _text(128), primary_key=True),
+    Column("holder", _text(256), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
 )
 
 outbox = Table(

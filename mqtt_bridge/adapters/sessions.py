@@ -1,0 +1,160 @@
+"""The bridge's two sessions with the broker, kept up: one takes what clients publish, one publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from mqtt_bridge.adapters.connection import Connection, Options
+from mqtt_bridge.core import topics
+from mqtt_bridge.core.inbound import Inbound
+from mqtt_bridge.core.numbering import Numbering
+from mqtt_bridge.core.outbound import Outbound
+from mqtt_bridge.core.packets import Lost, Packet, Refused
+from skep import errors
+
+log = logging.getLogger("mqtt_bridge")
+
+VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
+RETRY_FIRST, RETRY_LAST = 0.1, 2.0
+
+Serve = Callable[[Connection], Awaitable[None]]
+MakeInbound = Callable[[Numbering, Callable[[str, bytes], Awaitable[None]], Callable[[bool], None]], Inbound]
+
+
+class Lease(Protocol):
+    @property
+    def seconds(self) -> float: ...
+
+    async def hold(self) -> bool:
+        """Take or renew; False where another holds it. Raises Unavailable."""
+
+
+class Dialler:
+    """Connects, in the newest version of MQTT that the broker speaks."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._version = VERSIONS[0]
+
+    async def connection(self, on_packet: Callable[[Packet], None] = lambda packet: None) -> Connection:
+        """Raises Refused, Lost, OSError, TimeoutError."""
+        for version in VERSIONS[VERSIONS.index(self._version) :]:
+            connection = Connection(self._options, version, on_packet)
+            try:
+                await connection.open()
+            except (Refused, Lost):
+                if version is VERSIONS[-1]:
+                    raise
+            else:
+                self._version = version
+                return connection
+        raise AssertionError("the last version returns or raises")
+
+
+class Session:
+    """`keep` runs until cancelled: connect, serve, and again, with back-off and jitter."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_up = False
+
+    async def keep(self, serve: Callable[[], Awaitable[None]]) -> None:
+        delay = RETRY_FIRST
+        while True:
+            try:
+                await serve()
+            except (Refused, Lost, OSError, TimeoutError, errors.SkepError) as error:
+                log.warning("%s: %s", self.name, error or "no answer in time")
+            if self.is_up:
+                delay = RETRY_FIRST
+            self.is_up = False
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spread, not secret
+            delay = min(2 * delay, RETRY_LAST)
+
+
+class OutboundSession(Session):
+    def __init__(self, options: Options, outbound: Outbound) -> None:
+        super().__init__("outbound")
+        self._dialler, self._outbound = Dialler(options), outbound
+
+    async def run(self) -> None:
+        await self.keep(self._serve)
+
+    async def _serve(self) -> None:
+        connection = await self._dialler.connection()
+        self.is_up = True
+        try:
+            await _until_closed(connection, self._outbound.forward(connection))
+        finally:
+            await connection.close()
+
+
+class InboundSession(Session):
+    """Persistent: what is published while it is away waits at the broker. One bridge at a time has it, by a lease."""
+
+    def __init__(self, options: Options, make: MakeInbound, numbering: Callable[[], Numbering], lease: Lease) -> None:
+        super().__init__("inbound")
+        self._dialler, self._make, self._numbering, self._lease = Dialler(options), make, numbering, lease
+        self.leads = False
+
+    async def run(self) -> None:
+        await self.keep(self._serve)
+
+    async def _serve(self) -> None:
+        self.leads = await self._lease.hold()
+        if not self.leads:
+            return
+        arrived: list[Packet] = []
+        receive: Callable[[Packet], None] = arrived.append
+        connection = await self._dialler.connection(lambda packet: receive(packet))
+        self.is_up = True
+        responder = Responder(connection)
+        inbound = self._make(self._numbering(), responder.respond, connection.pause)
+        receive = lambda packet: inbound.receive(packet, lambda: connection.acknowledge(packet))  # noqa: E731
+        for packet in arrived:
+            receive(packet)
+        try:
+            await connection.subscribe(list(topics.INBOUND))
+            await _until_closed(connection, inbound.run(), self._lead())
+        finally:
+            await connection.close()
+
+    async def _lead(self) -> None:
+        """Returns when another bridge leads. Raises Unavailable where nobody can tell."""
+        while await self._lease.hold():  # noqa: ASYNC110 - renewed at an interval, nothing to wait for
+            await asyncio.sleep(self._lease.seconds / 3)
+        self.leads = False
+
+
+class Responder:
+    """Publishes answers, within the connection's window."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._places = asyncio.Semaphore(connection.window)
+
+    async def respond(self, topic: str, payload: bytes) -> None:
+        """Done when the broker has it. An answer it does not take is dropped. Raises Lost."""
+        async with self._places:
+            with contextlib.suppress(Refused):
+                await self._connection.publish(topic, payload)
+
+
+async def _until_closed(connection: Connection, *works: Awaitable[None]) -> None:
+    """Until one of them ends; raises what it ended with."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait({*tasks, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+        for future in done:
+            future.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""What brokers ask: the hooks for authentication and rights."""

@@ -1,0 +1,44 @@
+"""Settings of the MQTT bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from skep import settings
+from skep.settings import field
+
+
+@dataclass(frozen=True)
+class Settings(settings.Base):
+    broker_host: str = field("MQTT_HOST", "127.0.0.1", "address of the MQTT broker")
+    broker_port: int = field("MQTT_PORT", 1883, "port of the MQTT broker", minimum=1)
+    tls: bool = field("MQTT_TLS", False, "TLS to the broker, with verification")
+    tls_ca: str = field("MQTT_TLS_CA", "", "file of certificates to trust instead of the system's")
+    username: str = field("MQTT_BRIDGE_USER", "skep-bridge", "the bridge's own account at the broker")
+    password: str = field("MQTT_BRIDGE_PASSWORD", "", "its password, required", secret=True)
+    session: str = field(
+        "MQTT_SESSION", "skep-bridge", "client id of the session that takes what devices publish; one bridge at a time"
+    )
+    escape: str = field("MQTT_ESCAPE", "", "further characters to percent-encode in names: .* for RabbitMQ")
+    anonymous: bool = field(
+        "MQTT_ANONYMOUS", False, "clients without a password may connect, to log in by dh/request and for own topics"
+    )
+    names_publisher: bool = field(
+        "MQTT_NAMES_PUBLISHER", False, "the broker adds the client id to plain dh/request (amqtt with Skep's plugin)"
+    )
+    hooks_port: int = field("MQTT_HOOKS_PORT", 8120, "port of the hooks that brokers ask; 0 takes a free one")
+    send: int = field("MQTT_SEND_WINDOW", 64, "messages to the broker that may be unconfirmed", minimum=1)
+    receive: int = field("MQTT_RECEIVE_WINDOW", 500, "packets of the broker that may be unacknowledged", minimum=1)
+    lease: float = field(
+        "MQTT_LEASE", 6.0, "seconds after which another bridge takes over from one that is gone", minimum=1
+    )
+
+    def unsafe(self) -> Iterator[str]:
+        yield from super().unsafe()
+        if not self.password:
+            yield "MQTT_BRIDGE_PASSWORD is not set"
+        if self.is_production and self.anonymous:
+            yield "MQTT_ANONYMOUS=true lets everybody connect"
+        if self.is_production and not self.tls and not settings.is_loopback(self.broker_host):
+            yield f"MQTT_HOST={self.broker_host} without MQTT_TLS=true sends passwords and messages in clear"
