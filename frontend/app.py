@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frontend.adapters.events import EventStream
-from frontend.api import rest
+from frontend.api import rest, swagger
 from frontend.api.calls import Calls
 from frontend.api.frames import RESTART
 from frontend.api.socket import Hub
@@ -21,6 +21,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.logins import Logins
 from frontend.core.messages import Messages
+from frontend.core.plugins import Plugins
 from frontend.core.polls import Polls
 from frontend.core.quiet import QuietScopes
 from frontend.core.rights import Rights
@@ -58,6 +59,13 @@ class App:
         self._authenticate = web.Authenticator(
             keys, caches.user, fresh=lambda id: caches.user(id, fresh=True), compat=s.compat
         )
+        self._authenticate_all = web.Authenticator(
+            keys,
+            caches.user,
+            fresh=lambda id: caches.user(id, fresh=True),
+            plugin=lambda topic: caches.plugin(topic, fresh=True),
+            compat=s.compat,
+        )
         identities = Identities(self._authenticate)
         caches.on_change(identities.changed)
         registry = Registry(now)
@@ -81,6 +89,7 @@ class App:
             configuration=Configurations(meta.configuration),
             rights=rights,
             tokens=Tokens(self._bus),
+            plugins=Plugins(self._bus),
             identities=identities,
             logins=Logins(meta.users.seen),
             interests=interests,
@@ -147,9 +156,9 @@ class App:
             rest.routes,
             f"{s.prefix}/rest",
             s,
-            self._authenticate,
+            self._authenticate_all,
             self._services,
-            extra_handlers=[handler],
+            extra_handlers=[handler, *swagger.handlers(s.prefix, s.documents)],
             health=self._health,
         )
         self._add_gauges(server, hub)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from skep import settings
 from skep.settings import field
-
-HOUR = 3_600
-YEAR = 365 * 24 * HOUR
+from skep.wire.plugin_api import MAX_RETENTION, MIN_RETENTION
 
 
 @dataclass(frozen=True)
@@ -25,14 +23,13 @@ class Settings(settings.Edge):
     filters: int = field(
         "PLUGIN_FILTERS", 10_000, "most combinations of kind, network, device type and name of one plugin", minimum=1
     )
-    retention: int = field("PLUGIN_RETENTION", HOUR, "seconds that messages wait for a plugin, by default", minimum=60)
-    max_retention: int = field(
-        "PLUGIN_MAX_RETENTION", 7 * 24 * HOUR, "longest retention that can be asked for, seconds", minimum=60
+    retention: int = field(
+        "PLUGIN_RETENTION", 3_600, "seconds that messages wait for a plugin that does not say how long"
     )
 
     def unsafe(self) -> Iterator[str]:
         yield from super().unsafe()
         if not 1 <= self.partitions <= 64:
             yield f"PLUGIN_PARTITIONS={self.partitions} is not between 1 and 64"
-        if not self.retention <= self.max_retention <= YEAR:
-            yield "PLUGIN_RETENTION <= PLUGIN_MAX_RETENTION <= a year does not hold"
+        if not MIN_RETENTION <= self.retention <= MAX_RETENTION:
+            yield f"PLUGIN_RETENTION={self.retention} is not between {MIN_RETENTION} and {MAX_RETENTION}"

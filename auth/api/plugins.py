@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from auth.core.plugin_tokens import PluginRequest, PluginTokens
 from auth.core.requests import TokenPair
 from skep import web
 from skep.access import Action
-from skep.wire.plugin_api import PluginTokenView
-
-
-class TokenQuery(Struct):
-    token: str | None = None
+from skep.wire.plugin_api import PluginTokenView, TokenQuery
 
 
 @web.route("POST", "/token/plugin/create", action=Action.MANAGE_PLUGIN, body=PluginRequest, status=201)

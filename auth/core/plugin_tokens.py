@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from auth.core.ports import Plugin, Plugins, Users
@@ -18,7 +16,7 @@ from skep.access import Action, Principal
 from skep.errors import BadRequest, Forbidden, Unauthorized
 from skep.tokens import ACCESS, REFRESH, Claims, Keys
 from skep.wire import timestamps
-from skep.wire.plugin_api import PluginTokenView
+from skep.wire.plugin_api import PluginTokenBody, PluginTokenView
 from skep.wire.plugins import Filter
 
 NO_TOPIC = "No permisions or invalid topic name"
@@ -31,26 +29,13 @@ EXPIRED = "Token has expired"
 _decode_filter = msgspec.json.Decoder(Filter).decode
 
 
-class PluginRequest(Struct):
-    """Body of POST /token/plugin/create, with the claims' own names. `t` of the API means nothing. e: any form of the
-    API's timestamps."""
-
-    tpc: str | None = None
-    a: list[Any] | None = None
-    e: str | int | float | None = None
+class PluginRequest(PluginTokenBody):
+    """Body of POST /token/plugin/create."""
 
     @property
     def actions(self) -> list[int]:
         """Raises `BadRequest`."""
         return [int(Action.MANAGE_PLUGIN)] if self.a is None else _actions(self.a) or []
-
-    @property
-    def expires(self) -> int | None:
-        """ms. Raises `BadRequest`."""
-        try:
-            return None if self.e is None else timestamps.parse(self.e)
-        except ValueError:
-            raise BadRequest from None
 
 
 class PluginTokens:
@@ -77,7 +62,7 @@ class PluginTokens:
         if not self._settings.compat:
             actions = access.narrowed_actions(caller, actions)
             _check_reach(caller, plugin)
-        asked, longest = request.expires, now + self._settings.refresh_life * 1000
+        asked, longest = request.e, now + self._settings.refresh_life * 1000
         expires = now + self._settings.access_life * 1000 if asked is None else asked
         refresh_expires = longest if asked is None else asked
         if expires <= 0:

@@ -14,6 +14,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.logins import Logins
 from frontend.core.messages import Messages
+from frontend.core.plugins import Plugins
 from frontend.core.polls import Polls
 from frontend.core.rights import Rights
 from frontend.core.subscriptions import Registry
@@ -60,6 +61,7 @@ class Services:
     configuration: Configurations
     rights: Rights
     tokens: Tokens
+    plugins: Plugins
     identities: Identities
     logins: Logins
     interests: Interests

@@ -8,12 +8,14 @@ import msgspec
 
 from skep import errors
 from skep.wire import topics
-from skep.wire.messages import CreateToken, Login, Refresh
+from skep.wire.messages import AuthenticatePlugin, CreatePluginToken, CreateToken, Login, Refresh
 from skep.wire.messages import Tokens as Pair
+from skep.wire.plugin_api import PluginTokenView
 from skep.wire.views import AccessTokenView, TokensView
 
 TIMEOUT = 5.0
 _decoder: msgspec.msgpack.Decoder[Pair] = msgspec.msgpack.Decoder(Pair)
+_view_decoder: msgspec.msgpack.Decoder[PluginTokenView] = msgspec.msgpack.Decoder(PluginTokenView)
 
 
 class Bus(Protocol):
@@ -38,6 +40,14 @@ class Tokens:
         """request: the JSON body of POST /token/create."""
         return await self._pair(CreateToken(access_token, request))
 
-    async def _pair(self, body: Login | Refresh | CreateToken) -> TokensView:
+    async def create_plugin(self, access_token: str, request: bytes) -> TokensView:
+        """request: the JSON body of POST /token/plugin/create."""
+        return await self._pair(CreatePluginToken(access_token, request))
+
+    async def authenticate_plugin(self, token: str | None) -> PluginTokenView:
+        answer = await self._bus.request(topics.AUTH_REQUESTS, AuthenticatePlugin(token), timeout=TIMEOUT)
+        return _view_decoder.decode(answer)
+
+    async def _pair(self, body: Login | Refresh | CreateToken | CreatePluginToken) -> TokensView:
         pair = _decoder.decode(await self._bus.request(topics.AUTH_REQUESTS, body, timeout=TIMEOUT))
         return TokensView(pair.access_token, pair.refresh_token)

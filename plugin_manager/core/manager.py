@@ -93,7 +93,7 @@ class Manager:
         if caller.topic is not None:
             raise errors.Forbidden
         name, description, parameters = requests.registration(body)
-        retention = requests.retention(query, self._settings.max_retention)
+        retention = requests.retention(query)
         plugin = Plugin(
             id=0,
             name=name,
@@ -154,7 +154,7 @@ class Manager:
         topic_name = caller.topic or query.topic_name or ""
         plugin = check_access(caller, await self._plugins.by_topic(topic_name))
         changes = requests.changes(query)
-        retention = requests.retention(query, self._settings.max_retention)
+        retention = requests.retention(query)
         if retention is not None:
             changes = replace(changes, retention=retention)
         if caller.topic is not None and not plugin.enabled and changes.enabled is True:

@@ -16,24 +16,31 @@ from skep.metadata.rows import PLUGIN_ACTIVE, PLUGIN_INACTIVE, Device, Maybe, Pl
 from skep.tokens import ANY
 from skep.web import json_object
 from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE
-from skep.wire.plugin_api import FilterQuery, Registration, UpdateQuery
+from skep.wire.plugin_api import (
+    DESCRIPTION,
+    MAX_RETENTION,
+    MIN_RETENTION,
+    NAME,
+    NAMES,
+    PARAMETERS,
+    FilterQuery,
+    Registration,
+    UpdateQuery,
+)
 from skep.wire.plugins import Filter
 
 BAD_NAME = "Field name should be from 3 to 128 letters, digits or symbols @ . _ -"
 BAD_DESCRIPTION = "Field description should be from 3 to 128 letters, digits, spaces or symbols @ . _ -"
-LONG_PARAMETERS = "Field parameters can not be longer than 4096 bytes"
+LONG_PARAMETERS = f"Field parameters can not be longer than {PARAMETERS} bytes"
 NO_RETURN = "Requested subscription is not valid. Please, set at least one 'return*' parameter to true."
-BAD_NAMES = "There can be 100 names of 1 to 128 symbols"
+BAD_NAMES = f"There can be {NAMES} names of 1 to 128 symbols"
+BAD_RETENTION = f"retention should be from {MIN_RETENTION} to {MAX_RETENTION} seconds"
 NO_NETWORKS = "Networks with such networkIds wasn't found: {{[{}]}}"
 NO_TYPES = "Device types with such deviceTypeIds wasn't found: {{[{}]}}"
 BAD_STATUS = "Plugin status can be set to ACTIVE or INACTIVE"
-PARAMETERS = 4_096
-NAMES = 100
-
 T = TypeVar("T", int, str)
 
-_NAME = re.compile(r"[a-zA-Z0-9_@.-]{3,128}")
-_DESCRIPTION = re.compile(r"[\w\s@.-]{3,128}")
+_NAME, _DESCRIPTION = re.compile(NAME), re.compile(DESCRIPTION)
 _STATUS = {"ACTIVE": PLUGIN_ACTIVE, "INACTIVE": PLUGIN_INACTIVE}
 
 
@@ -57,12 +64,12 @@ class Existing(Struct, frozen=True):
     devices: Devices
 
 
-def retention(query: FilterQuery, longest: int) -> int | None:
-    """ms, None where none is given. longest: seconds. Raises BadRequest."""
+def retention(query: FilterQuery) -> int | None:
+    """ms, None where none is given. Raises BadRequest."""
     if query.retention is None:
         return None
-    if not 60 <= query.retention <= longest:
-        raise errors.BadRequest(f"retention should be from 60 to {longest} seconds")
+    if not MIN_RETENTION <= query.retention <= MAX_RETENTION:
+        raise errors.BadRequest(BAD_RETENTION)
     return query.retention * 1000
 
 

@@ -3,52 +3,67 @@ within the messages of `plugins.py` as JSON."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
+from skep.wire.fields import JsonObject, Natural, Order, Pattern, Time, Timestamp, choice
+from skep.wire.token_api import Names
 from skep.wire.views import NULL
 
-Natural = Annotated[int, Meta(ge=0)]
+MIN_RETENTION, MAX_RETENTION = 60, 7 * 24 * 3_600
+"""Seconds."""
+PARAMETERS = 4_096
+"""Longest `parameters`, bytes."""
+NAMES = 100
+"""Most names in a filter."""
+NAME = "[a-zA-Z0-9_@.-]{3,128}"
+DESCRIPTION = "[a-zA-Z0-9_@.\\s-]{3,128}"
+
+PluginName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{NAME}$"})]
+PluginDescription = Annotated[str, Meta(extra_json_schema={"pattern": f"^{DESCRIPTION}$"})]
+Retention = Annotated[int, Meta(extra_json_schema={"minimum": MIN_RETENTION, "maximum": MAX_RETENTION})]
+MessageName = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 128})]
 
 
 class Selection(Struct, rename="camel", kw_only=True, omit_defaults=True):
     """status: 0 ACTIVE, 1 INACTIVE, 2 CREATED."""
 
     name: str | None = None
-    name_pattern: str | None = None
+    name_pattern: Pattern | None = None
     topic_name: str | None = None
     status: int | None = None
     user_id: int | None = None
 
 
 class ListQuery(Selection, rename="camel", kw_only=True, omit_defaults=True):
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("id", "name")] | None = None
+    sort_order: Order | None = None
     take: Natural | None = None
     skip: Natural = 0
 
 
 class FilterQuery(Struct, rename="camel", kw_only=True, omit_defaults=True):
-    """What a plugin wants. retention: seconds that messages wait for it."""
+    """What a plugin wants. A device wins over networks and device types. retention: seconds that messages wait."""
 
     device_id: str | None = None
-    network_ids: list[int] | None = None
-    device_type_ids: list[int] | None = None
-    names: list[str] | None = None
+    network_ids: list[Natural] | None = None
+    device_type_ids: list[Natural] | None = None
+    names: Annotated[list[MessageName], Meta(extra_json_schema={"maxItems": NAMES})] | None = None
     return_commands: bool | None = None
     return_updated_commands: bool | None = None
     return_notifications: bool | None = None
-    retention: int | None = None
+    retention: Retention | None = None
 
 
 class UpdateQuery(FilterQuery, rename="camel", kw_only=True, omit_defaults=True):
-    """status: ACTIVE or INACTIVE. parameters: JSON text."""
+    """INACTIVE disables a plugin, ACTIVE enables it. parameters: JSON text. topic_name: without meaning for a plugin's
+    token, which changes its own."""
 
     topic_name: str | None = None
-    status: str | None = None
-    name: str | None = None
-    description: str | None = None
+    status: Annotated[str, choice("ACTIVE", "INACTIVE")] | None = None
+    name: PluginName | None = None
+    description: PluginDescription | None = None
     parameters: str | None = None
 
 
@@ -56,10 +71,12 @@ class TopicQuery(Struct, rename="camel"):
     topic_name: str | None = None
 
 
-class Registration(Struct):
-    name: str | None = None
-    description: str | None = None
-    parameters: Raw = NULL
+class Registration(Struct, omit_defaults=True):
+    required: ClassVar = ("name",)
+
+    name: PluginName | None = None
+    description: PluginDescription | None = None
+    parameters: JsonObject = NULL
 
 
 class PluginRegistered(Struct, rename="camel"):
@@ -71,11 +88,27 @@ class PluginRegistered(Struct, rename="camel"):
     topic_name: str
 
 
+class PluginTokenBody(Struct, omit_defaults=True):
+    """Body of POST /token/plugin/create, with the claims' own names. `t` of the API means nothing."""
+
+    required: ClassVar = ("tpc",)
+
+    tpc: str | None = None
+    a: Names | None = None
+    e: Time | None = None
+
+
+class TokenQuery(Struct):
+    """Of GET /token/plugin/authenticate."""
+
+    token: str | None = None
+
+
 class PluginTokenView(Struct):
     """The claims of a plugin's token; `e` as text."""
 
     a: list[int] | None
-    e: str
+    e: Timestamp
     t: int
     tpc: str
 
@@ -101,7 +134,7 @@ class PluginSocketView(Struct):
     """group: as in `GroupPosition`, null while it is not subscribed."""
 
     address: str
-    since: str
+    since: Timestamp
     group: str | None
 
 
@@ -117,10 +150,10 @@ class PluginView(Struct, rename="camel"):
     status: str
     subscription_id: int | None
     user_id: int | None
-    parameters: Raw
+    parameters: JsonObject
     retention: int
     enabled: bool
     lag: int | None
     positions: list[GroupPosition]
-    last_contact: str | None
+    last_contact: Timestamp | None
     sockets: list[PluginSocketView]

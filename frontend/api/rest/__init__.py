@@ -1,12 +1,27 @@
 """REST routes: one module a topic; `routes` lists them all."""
 
 from skep import web
+from skep.web import plugins as plugin_routes
 
-from . import commands, configuration, containers, devices, info, memberships, notifications, polls, tokens, users
+from . import (
+    commands,
+    configuration,
+    containers,
+    devices,
+    info,
+    memberships,
+    notifications,
+    plugins,
+    polls,
+    tokens,
+    users,
+)
 
 routes = web.collect(
     info,
     tokens,
+    plugin_routes,
+    plugins,
     devices,
     polls,
     notifications,

@@ -8,6 +8,7 @@ from frontend.core.actions import (  # noqa: F401
     info,
     memberships,
     notifications,
+    plugins,
     subscriptions,
     table,
     tokens,

@@ -15,6 +15,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.logins import Logins
 from frontend.core.messages import Messages
+from frontend.core.plugins import Plugins
 from frontend.core.polls import Polls
 from frontend.core.quiet import QuietScopes
 from frontend.core.rights import Rights
@@ -257,6 +258,7 @@ class Frontend:
             configuration=Configurations(FakeConfigurations()),
             rights=rights,
             tokens=Tokens(self.bus),
+            plugins=Plugins(self.bus),
             identities=self.identities,
             logins=Logins(self.users.seen),
             interests=self.interests,
