@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, Text, delete, func, insert, select, type_coerce, update
 
 from skep import access, errors
 from skep.access import Principal
@@ -77,7 +77,8 @@ class Plugins:
 
     async def topics_naming(self, what: str) -> builtins.list[str]:
         """Topic names of the plugins that name "networks" or "device_types"."""
-        query = select(plugins.c.topic_name).where(plugins.c.wanted.like(f'%"{what}"%')).order_by(plugins.c.id)
+        naming = type_coerce(plugins.c.wanted, Text).like(f'%"{what}"%')
+        query = select(plugins.c.topic_name).where(naming).order_by(plugins.c.id)
         return [row.topic_name for row in await self._database.read(Transaction.all, query)]
 
     async def list(
