@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deploy.folder import Folder
@@ -56,9 +56,17 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
         *((backend_name(number), "backend", {}) for number in range(1, options.backends + 1)),
         ("auth", "auth", edge),
         ("plugin-manager", "plugin_manager", edge),
-        ("frontend", "frontend", edge),
+        ("frontend", "frontend", {**edge, "API_DOCUMENTS": ",".join(_documents(options))}),
     ]
     return [_spec(name, package, {**inherited, **own}, folder) for name, package, own in wanted if _runs(package)]
+
+
+def _documents(options: Options) -> Iterator[str]:
+    """For Swagger UI: the OpenAPI documents of the services that run."""
+    yield "/api/rest/openapi.json"
+    yield f":{options.auth_port}/auth/rest/openapi.json"
+    if _runs("plugin_manager"):
+        yield f":{options.plugin_manager_port}/plugin/rest/openapi.json"
 
 
 def backend_name(number: int) -> str:

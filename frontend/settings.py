@@ -11,6 +11,11 @@ from skep import settings
 class Settings(settings.Edge):
     port: int = settings.field("FRONTEND_PORT", 8080, "port of REST and WebSocket")
     prefix: str = settings.field("FRONTEND_PREFIX", "/api", "path below which are /rest and /websocket")
+    documents: tuple[str, ...] = settings.field(
+        "API_DOCUMENTS",
+        ("/api/rest/openapi.json", ":8090/auth/rest/openapi.json", ":8110/plugin/rest/openapi.json"),
+        "what /api/swagger shows: paths of this host, :port/path for other ports of it, or URLs; comma list",
+    )
     anonymous_seconds: float = settings.field(
         "ANONYMOUS_SECONDS", 10.0, "seconds after which a WebSocket that has never authenticated is closed", minimum=1
     )

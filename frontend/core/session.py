@@ -35,6 +35,8 @@ POLICY, TRY_AGAIN = 1008, 1013
 PLACES = ("deviceId", "networkIds", "deviceTypeIds")
 MAX_ECHO = 1024
 """Longest `requestId` or unknown `action`, bytes."""
+MAX_LOGGED = 200
+"""Characters of an error's text that are logged: it may name what a client sent."""
 MALFORMED = b'{"code":400,"status":"error","error":"Malformed Json received."}'
 
 
@@ -189,11 +191,11 @@ class Session:
             json.guard(text)
             request = table.decode(text)
         except errors.MalformedJson:
-            self.outlet.send(MALFORMED)
+            self._fail_malformed()
         except msgspec.ValidationError:
             self._take_odd(text)
         except (msgspec.DecodeError, RecursionError, ValueError):
-            self.outlet.send(MALFORMED)
+            self._fail_malformed()
         else:
             if json.has_nul(text, request):
                 self._take_odd(text)
@@ -206,7 +208,7 @@ class Session:
         try:
             envelope = _envelope.decode(text)
         except (msgspec.DecodeError, RecursionError):
-            self.outlet.send(MALFORMED)
+            self._fail_malformed()
             return
         action, request_id = bytes(envelope.action), bytes(envelope.request_id)
         name = _name(action)
@@ -321,9 +323,17 @@ class Session:
         if len(request_id) > MAX_ECHO:
             request_id = b"null"
         # Where REST answers without a body there are five keys all the same, and clients take the text for the failure.
-        said = error.text or errors.BY_STATUS.get(error.status, errors.Internal).__doc__
+        said = error.text or errors.BY_STATUS.get(error.status, errors.Internal).__doc__ or ""
+        if error.status != errors.Internal.status:  # a failure of our own is logged where its cause is
+            log.info("%s: %d %s", action.decode()[:MAX_LOGGED], error.status, said[:MAX_LOGGED])
         text = json.encode({"code": error.status, "status": "error", "error": said})
         self.outlet.send(b'{"action":' + action + b',"requestId":' + request_id + b"," + text[1:])
+
+    def _fail_malformed(self) -> None:
+        """What can't be read has no action and no request id."""
+        self._name_in_logs(b"")
+        log.info("400 Malformed Json received.")
+        self.outlet.send(MALFORMED)
 
     # -- for actions ----------------------------------------------------------------------------------------------
 

@@ -39,12 +39,16 @@ ALLOW_HEADERS = (
     " Idempotency-Key, X-HTTP-Method-Override, X-Request-Id"
 )
 ALLOW_METHODS = "OPTIONS, GET, POST, PUT, DELETE, HEAD"
+EXPOSE_HEADERS = "Retry-After, X-Request-Id"
 EMPTY_BODY = "Error! Validation failed: \nObject is null"
 OVERRIDES = frozenset({"PUT", "DELETE", "HEAD", "OPTIONS"})
 
 LINGER_BYTES, LINGER_SECONDS = 16 << 20, 2.0
 """How much of a body is still read, and for how long, after its answer: a connection that is closed while the client
 sends is reset, and the answer lost with it."""
+
+MAX_LOGGED = 200
+"""Characters of an error's text that are logged: it may name what a client sent."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -81,6 +85,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             return
         self._method, self._is_head = _method(start_line.method, headers), start_line.method == "HEAD"
         self._ctx = self._context(headers)
+        logs.request_id.set(self._ctx.request_id)
         length = headers.get("Content-Length", "0")
         if not self._path.startswith("/"):  # an absolute URI: this is no forward proxy
             self._fail(BadRequest())
@@ -133,7 +138,6 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     async def _serve(self) -> None:
         assert self._ctx is not None
-        logs.request_id.set(self._ctx.request_id)
         try:
             answer = await self._answer(self._ctx)
         except SkepError as error:
@@ -205,6 +209,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         return self._path[len(prefix) :] if self._path.startswith(prefix + "/") else None
 
     def _fail(self, error: SkepError) -> None:
+        if not self._answered and error.status != Internal.status:  # a failure of our own is logged where its cause is
+            log.info("%s: %d %s", self._route_name, error.status, error.text[:MAX_LOGGED])
         body = json.encode({"error": error.status, "message": error.text}) if error.text else b""
         extra = {}
         if error.retry_after is not None:
@@ -256,6 +262,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             headers["Vary"] = "Origin"
         headers["Access-Control-Allow-Methods"] = ALLOW_METHODS
         headers["Access-Control-Allow-Headers"] = ALLOW_HEADERS
+        headers["Access-Control-Expose-Headers"] = EXPOSE_HEADERS
         headers["Access-Control-Max-Age"] = "0"
         headers["X-Content-Type-Options"] = "nosniff"
         headers["X-Request-Id"] = self._ctx.request_id

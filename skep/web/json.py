@@ -1,8 +1,8 @@
 """JSON bodies: guarded, then decoded into structs as leniently as the API asks (reference §1.4).
 
-Guards: nesting up to `MAX_DEPTH`, integers up to 64 bits, well-formed Unicode, no NUL in text. Leniency: numbers where
-strings are expected and the other way round; unknown fields ignored. WebSocket handlers decode their messages with
-this, too.
+Guards: nesting up to `MAX_DEPTH`, integers up to 299 digits (64 bits where they are read), well-formed Unicode, no NUL
+in text. Leniency: numbers where strings are expected and the other way round; unknown fields ignored. WebSocket
+handlers decode their messages with this, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NULL = Raw(b"null")
 T = TypeVar("T")
 
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_LONG = re.compile(rb"(?<![0-9.])[0-9]{20}")
+_LONG = re.compile(rb"(?<![0-9.])[0-9]{300}")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _REST = bytes(set(range(256)) - set(b"[]{}"))
 _SCALARS = b"-0123456789tf"
@@ -132,9 +132,14 @@ def _texts(raw: Raw, kind: Any) -> Any:
 
 def _is_text(scalar: bytes, meta: Meta) -> bool:
     """Whether a number or boolean counts as its text: one of 64 bits, or digits where only digits would do."""
-    if meta.extra and meta.extra.get("least") is not None:
-        return scalar.isdigit()
-    return scalar in _BOOLEANS or -MAX_INT <= float(scalar) <= MAX_INT
+    if scalar in _BOOLEANS or not scalar.isdigit():
+        digits_only = meta.extra is not None and meta.extra.get("least") is not None
+        return not digits_only and (scalar in _BOOLEANS or -MAX_INT <= _number(scalar) <= MAX_INT)
+    return int(scalar) <= MAX_INT
+
+
+def _number(text: bytes) -> float:
+    return int(text) if text[1:].isdigit() else float(text)
 
 
 def has_nul(data: bytes, value: Any) -> bool:

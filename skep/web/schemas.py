@@ -27,6 +27,9 @@ Schema = dict[str, Any]
 def answers(kinds: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
     """A schema for each type, and the components they refer to."""
     schemas, components = msgspec.json.schema_components(kinds, schema_hook=_hook, ref_template=TEMPLATE)
+    for component in components.values():
+        if "description" in component:
+            component["description"] = " ".join(component["description"].split())
     return [_flat(schema) for schema in schemas], {name: _flat(schema) for name, schema in components.items()}
 
 
@@ -52,6 +55,8 @@ def of_text(kind: Any) -> Schema:
         raise TypeError(f"{kind} has more than one form")
     if isinstance(schema.get("type"), list):
         schema["type"] = next(name for name in schema["type"] if name != "null")
+        if schema["type"] == "string":
+            schema = {key: value for key, value in schema.items() if key not in ("minimum", "maximum")}
     if "items" in schema:
         schema["items"] = _text(schema["items"])
     if "enum" in schema:
@@ -84,7 +89,7 @@ def _parameter(field: msgspec.structs.FieldInfo, place: str) -> Schema:
         made["description"] = description
     if schema.get("type") == "array":
         made |= {"style": "form", "explode": False}
-    if field.default not in (None, msgspec.NODEFAULT, msgspec.UNSET):
+    if field.default not in (None, msgspec.NODEFAULT, msgspec.UNSET) and not isinstance(field.default, bool):
         schema["default"] = field.default
     return made
 
@@ -114,6 +119,10 @@ def _flat(schema: Any) -> Any:
         return schema
     schema = {key: _flat(part) for key, part in schema.items()}
     parts = schema.get("anyOf")
+    if parts is not None and "type" in schema and all(set(part) == {"type"} for part in parts):
+        # A union whose own description says it all.
+        null = ["null"] if {"type": "null"} in parts else []
+        return {key: part for key, part in schema.items() if key != "anyOf"} | {"type": [*schema["type"], *null]}
     if parts is None or len(parts) != 2 or {"type": "null"} not in parts:
         return schema
     (other,) = (part for part in parts if part != {"type": "null"})
@@ -134,9 +143,10 @@ def _least(kind: Any, seen: frozenset[Any] = frozenset()) -> typing.Iterator[tup
         if not (isinstance(member, type) and issubclass(member, Struct)) or member in seen:
             continue
         for field in msgspec.structs.fields(member):
-            for _, meta in members(field.type):
-                if meta.extra and "least" in meta.extra:
-                    yield (member.__name__, field.encode_name), meta.extra["least"]
+            for kind_, meta in members(field.type):
+                items = [note for item in typing.get_args(kind_) for _, note in members(item)]
+                for extra in (note.extra for note in (meta, *items) if note.extra and "least" in note.extra):
+                    yield (member.__name__, field.encode_name), extra["least"]
             yield from _least(field.type, seen | {member})
 
 
@@ -150,9 +160,8 @@ def _accepted(schema: Schema, least: Mapping[tuple[str, str], int | None], requi
         part["type"] = [kind for kind in part["type"] if kind != "null"]
         if "enum" in part:
             part["enum"] = [value for value in part["enum"] if value is not None]
-    if required:
-        made["required"] = [*made.get("required", ()), *required]
-    return made
+    made["required"] = [*made.get("required", ()), *required]
+    return {key: value for key, value in made.items() if key != "required" or value}
 
 
 def _lenient(schema: Schema, least: int | None) -> Schema:
@@ -160,10 +169,10 @@ def _lenient(schema: Schema, least: int | None) -> Schema:
     kinds = made.get("type", [])
     kinds = list(kinds) if isinstance(kinds, list) else [kinds]
     if "items" in made:
-        made["items"] = _lenient(made["items"], None)
+        made["items"] = _lenient(made["items"], least)
     if "string" in kinds and not {"number", "integer"} & set(kinds):
-        kinds += ["integer"] if least else ["number", "boolean"]
-        made = {"pattern": NO_NUL} | made | {"minimum": least or -MAX_INT, "maximum": MAX_INT}
+        kinds += ["number", "boolean"] if least is None else ["integer"]
+        made = {"pattern": NO_NUL, "minimum": -MAX_INT if least is None else least, "maximum": MAX_INT} | made
     elif "integer" in kinds and "enum" in made:
         kinds.append("string")
         made["enum"] = [*made["enum"], *(str(number) for number in made["enum"] if number is not None)]

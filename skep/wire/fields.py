@@ -83,6 +83,12 @@ class Time(int):
         return cls(timestamps.parse(value))
 
 
+class Expiry(Time):
+    """When a token ends: after the epoch."""
+
+    json_schema: ClassVar[dict[str, Any]] = TIME | {"pattern": timestamps.LATER, "minimum": 1}
+
+
 def check(kind: Any, value: str) -> str:
     """The value, if it is as long as its type wants it. Raises BadRequest."""
     meta: Meta = kind.__metadata__[0]

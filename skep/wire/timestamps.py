@@ -27,23 +27,33 @@ _RFC_1123 = re.compile(
     r"[A-Za-z]{3}, [0-9]{1,2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} (?:GMT|UTC|[+-][0-9]{4})", re.ASCII
 )
 
-_DAY = (
-    r"[1-8][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    r"|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+_DAYS = (
+    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
-_LEAP_DAY = r"(?:[1-8][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[1357][26])00)-02-29"
-_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-_OFFSET = r"[+-](?:0[1-9]|1[0-7])"
+_LEAP = "(?:0[48]|[2468][048]|[13579][26])"
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_OFFSET = "[+-](?:0[1-9]|1[0-7])"
 _WEEKDAYS, _MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-PATTERN = (
-    r"^(?:-?[0-9]{1,13}"
-    rf"|(?:{_DAY}|{_LEAP_DAY})"
-    rf"(?:[Tt ]{_TIME}(?::[0-5][0-9])?(?:[.,][0-9]{{1,30}})?(?:[Zz]|{_OFFSET}(?::?[0-5][0-9])?)?)?"
-    rf"|(?:{_WEEKDAYS}), (?:0?[1-9]|1[0-9]|2[0-8]) (?:{_MONTHS}) [1-8][0-9]{{3}} {_TIME}:[0-5][0-9]"
-    rf" (?:GMT|UTC|{_OFFSET}[0-5][0-9]))$"
-)
+
+
+def _pattern(millennium: str, leap_centuries: str, digits: str) -> str:
+    """millennium: first digits of the years. leap_centuries: of the centuries that are leap years."""
+    year = f"{millennium}[0-9]{{3}}"
+    leap_day = f"(?:{millennium}[0-9]{_LEAP}|{leap_centuries}00)-02-29"
+    return (
+        f"^(?:{digits}|(?:{year}-{_DAYS}|{leap_day})"
+        rf"(?:[Tt ]{_TIME}(?::[0-5][0-9])?(?:[.,][0-9]{{1,30}})?(?:[Zz]|{_OFFSET}(?::?[0-5][0-9])?)?)?"
+        rf"|(?:{_WEEKDAYS}), (?:0?[1-9]|1[0-9]|2[0-8]) (?:{_MONTHS}) {year} {_TIME}:[0-5][0-9]"
+        rf" (?:GMT|UTC|{_OFFSET}[0-5][0-9]))$"
+    )
+
+
+PATTERN = _pattern("[1-8]", "(?:[2468][048]|[1357][26])", "-?[0-9]{1,13}")
 """For OpenAPI: texts that `parse` reads, all that anybody would send. Also read are the years up to 999 and from 9000,
 the last days of a month in an RFC 1123 date, and numbers of more digits, as far as there are such days."""
+LATER = _pattern("[2-8]", "(?:[2468][048]|[357][26])", "[1-9][0-9]{0,12}")
+"""Those of this millennium and later ones, and milliseconds after the epoch."""
 
 
 def parse(value: str | int | float) -> int:

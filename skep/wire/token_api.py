@@ -6,22 +6,18 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from skep.wire.fields import Integer, Time
+from skep.wire.fields import Expiry, Integer
 
+NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
 Names = Annotated[list[Any], Meta(extra_json_schema={"items": {"type": ["string", "integer"]}})]
 """Of actions, or their ids; what is unknown is dropped."""
+_Id = Annotated[
+    str, Meta(extra_json_schema={"pattern": r"^(\*|[0-9]{1,18})$", "maximum": 10**18 - 1}, extra={"least": 0})
+]
 Ids = Annotated[
-    list[str],
+    list[_Id],
     Meta(
-        extra_json_schema={
-            "items": {
-                "type": ["string", "integer"],
-                "pattern": r"^(\*|[0-9]{1,18})$",
-                "minimum": 0,
-                "maximum": 10**18 - 1,
-            },
-            "anyOf": [{"items": {"const": "*"}, "maxItems": 1}, {"items": {"not": {"const": "*"}}}],
-        },
+        extra_json_schema={"anyOf": [{"items": {"const": "*"}, "maxItems": 1}, {"items": {"not": {"const": "*"}}}]},
         description='"*" alone, or ids',
     ),
 ]
@@ -32,8 +28,8 @@ class Credentials(Struct):
 
     required: ClassVar = ("login", "password")
 
-    login: str | None = None
-    password: str | None = None
+    login: Annotated[str, Meta(extra_json_schema={"pattern": NOT_BLANK})] | None = None
+    password: Annotated[str, Meta(extra_json_schema={"minLength": 1})] | None = None
 
 
 class RefreshRequest(Struct, rename="camel"):
@@ -41,7 +37,7 @@ class RefreshRequest(Struct, rename="camel"):
 
     required: ClassVar = ("refreshToken",)
 
-    refresh_token: str | None = None
+    refresh_token: Annotated[str, Meta(extra_json_schema={"minLength": 1})] | None = None
 
 
 class CreateBody(Struct, rename="camel", omit_defaults=True):
@@ -53,5 +49,5 @@ class CreateBody(Struct, rename="camel", omit_defaults=True):
     actions: Names | None = None
     network_ids: Ids | None = None
     device_type_ids: Ids | None = None
-    expiration: Time | None = None
-    refresh_expiration: Time | None = None
+    expiration: Expiry | None = None
+    refresh_expiration: Expiry | None = None

@@ -388,6 +388,27 @@ async def test_a_defect_tells_nothing(port: int, caplog: pytest.LogCaptureFixtur
 # -- the rest --------------------------------------------------------------------------------------------------------
 
 
+async def test_every_error_is_logged_with_its_request(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    caplog.handler.setFormatter(logs.Formatter())
+    asked = (
+        ("GET /device/a", "GET /device/{id}: 401 Unauthorized"),
+        ("GET /nope", "-: 404 HTTP 404 Not Found"),
+        ("PUT /me", "-: 405 HTTP 405 Method Not Allowed"),
+        ("GET /fail/busy", "GET /fail/{how}: 429 Too many requests"),
+        ("GET /fail/away", "GET /fail/{how}: 503 Service is not available, try again"),
+        ("GET /fail/empty", "GET /fail/{how}: 404 "),
+    )
+    for number, (line, logged) in enumerate(asked):
+        answer = await ask(port, line, f"X-Request-Id: asked-{number}")
+        assert answer.headers["x-request-id"] == f"asked-{number}"
+        assert f'request=asked-{number} msg="{logged}"' in caplog.text
+    await ask(port, "POST /echo", "X-Request-Id: large", "Content-Length: 2000000", "Expect: 100-continue")
+    assert 'request=large msg="-: 413 Request body is too large"' in caplog.text
+    await ask(port, "GET /me", "X-Request-Id: fine")
+    assert "request=fine" not in caplog.text
+
+
 async def test_request_id(port: int) -> None:
     own = await ask(port, "GET /me", "X-Request-Id: abc-1")
     assert own.json["id"] == own.headers["x-request-id"] == "abc-1"

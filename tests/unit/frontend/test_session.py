@@ -513,3 +513,30 @@ async def test_a_refusal_is_not_logged(frontend: Frontend) -> None:
         logging.getLogger("frontend.session").removeHandler(lines)
     assert outlet.take()[0]["code"] == 404
     assert lines.lines == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (
+            '{"action":"device/get","requestId":"r9","deviceId":"nope"}',
+            r"request=ws[0-9a-f]+\.r9 .*device/get.*: 403 Access",
+        ),
+        ('{"action":"nope","requestId":"r9"}', r"request=ws[0-9a-f]+\.r9 .*: 400 Illegal argument: nope"),
+        ('{"action":', r'request=ws[0-9a-f]+\.1 msg="400 Malformed'),
+    ],
+)
+async def test_a_refusal_is_logged_with_its_request(frontend: Frontend, sent: str, said: str) -> None:
+    session, outlet = await frontend.client("client")
+    lines, log = Lines(), logging.getLogger("frontend.session")
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        await asyncio.create_task(_receive(session, sent.encode()))
+        await settled()
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(logging.NOTSET)
+    assert outlet.take()[0]["status"] == "error"
+    (line,) = lines.lines
+    assert re.search(said, line), line

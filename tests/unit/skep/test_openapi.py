@@ -15,6 +15,7 @@ from msgspec import Meta, Raw, Struct
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from auth.api import rest as auth_rest
+from auth.core import requests as token_requests
 from frontend.api import rest as frontend_rest
 from skep import errors, web
 from skep.access import Action
@@ -24,6 +25,7 @@ from skep.web import json, openapi, schemas
 from skep.web import query as queries
 from skep.wire import fields, timestamps
 from skep.wire.fields import Integer, JsonObject, Login, Natural, Order, Role, Time, Timestamp
+from skep.wire.token_api import Ids
 
 DOCUMENTS = {
     "/api/rest": frontend_rest.routes,
@@ -41,6 +43,7 @@ class Body(Struct, rename="camel"):
     role: Role | None = None
     on: bool | None = None
     names: list[str] | None = None
+    ids: Ids | None = None
     parameters: JsonObject = json.NULL
     at: Time | None = None
 
@@ -176,8 +179,10 @@ TEXTS = st.one_of(
     st.text(max_size=5), st.from_regex(r"^[-+]?[0-9]{1,4}(\.0)?$"), st.sampled_from(["true", "FALSE", "abc"])
 )
 TIMES = st.datetimes(datetime(1000, 1, 1), datetime(8999, 12, 31)).map(datetime.isoformat) | st.sampled_from(
-    ["2024-02-29", "2023-02-29", "1900-02-29", "2026-04-31", "2026-11-21T24:00", "2026-11-21T08:07:00.5+01:30"]
-    + ["Sat, 21 Nov 2026 08:07:00 GMT", "Sat, 21 Nov 2026 08:07:00", "1700000000000", "now"]
+    (
+        *("2024-02-29", "2023-02-29", "1900-02-29", "2026-04-31", "2026-11-21T24:00", "2026-11-21T08:07:00.5+01:30"),
+        *("Sat, 21 Nov 2026 08:07:00 GMT", "Sat, 21 Nov 2026 08:07:00", "1700000000000", "now"),
+    )
 )
 SCALARS = st.one_of(
     st.none(),
@@ -189,7 +194,7 @@ SCALARS = st.one_of(
     TIMES,
 )
 VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(st.text(max_size=2), SCALARS, max_size=2)
-OPTIONAL = ("networkId", "role", "on", "names", "parameters", "at")
+OPTIONAL = ("networkId", "role", "on", "names", "ids", "parameters", "at")
 OUTSIDE = re.compile(r"^\s|\s$|^-0(\.0+)?$|^-?[0-9]+([.]|[eE])[0-9]|^[nN][uU][lL][lL]$|^-?[0-9]{14,}$|\0")
 """Texts that are read although the document does not say so: nobody sends them."""
 
@@ -201,6 +206,7 @@ def test_what_is_described_is_accepted_and_the_other_way_round(body: dict[str, A
         read = web.Decoder(Body).decode(stdlib.dumps(body).encode())
         json.json_object(read.parameters)
         accepted = read.role in (None, 0, 1)
+        token_requests._ids(read.ids)
     except SkepError:
         accepted = False
     if described or not any(isinstance(value, str) and OUTSIDE.search(value) for value in body.values()):
