@@ -1,24 +1,20 @@
-"""Networks, device types, users, configuration, tokens: with the unchanged PyPI client, and raw for codes and texts."""
+"""Networks, device types, users, configuration, raw: codes, bodies, texts. With clients: test_client_coverage.py."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.system.suite import Suite
 from tests.system.traffic import Refused, Session
 
-CLIENTS = Path(__file__).parent / "clients"
 pytestmark = pytest.mark.system
 DENIED = (403, {"error": 403, "message": "Access is denied"})
 PASSWORD = "of-the-test"
@@ -98,70 +94,6 @@ def world(suite: Suite, admin: Api) -> Iterator[World]:
     made = World(suite, admin)
     yield made
     made.erase()
-
-
-@pytest.mark.parametrize("transport", ["http", "websocket"])
-def test_pypi_client(suite, transport):
-    prefix = f"e-{transport}-{suite.engines}"
-    url = suite.rest if transport == "http" else suite.ws
-    command = [sys.executable, str(CLIENTS / "pypi_entities.py"), url, suite.login, suite.password, prefix]
-    done = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
-    for noun, name in (("network", "Network"), ("device_type", "Device type")):
-        title = f"{prefix} {noun}"
-        assert seen[noun] == {
-            "created": [True, title, "described"],
-            "got": [True, title, "described"],
-            "duplicate": [403, f"{name} cannot be created. {name} with such name already exists"],
-            "listed": [[f"{title} 2", "changed"]],
-            "by_name": True,
-            "has_devices": 400,
-            "removed": 404,
-            "device_went_too": 404,
-            "left": 0,
-        }
-    assert seen["users"] == {
-        "duplicate": [403, "User with such login already exists. Please, select another one"],
-        "got": [f"{prefix}-user", 1, 0, {"a": 1}, False, False],
-        "networks": [f"{prefix} of the user"],
-        "types": [1],
-        "no_types": [],
-        "all_types": True,
-        "assign_to_all": [403, "Cannot assign device type to user with all device types allowed"],
-        "listed": [f"{prefix}-user"],
-        "saved": [{"b": 2}, 2],
-        "data_kept": {"b": 2},
-        "client": {
-            "login": f"{prefix}-user",
-            "networks": [f"{prefix} of the user"],
-            "devices": [],
-            "denied": [403, "Access is denied"],
-            "no_users": 403,
-            "foreign_network": [403, "Access is denied"],
-            "missing_network": [403, "Access is denied"],
-            "foreign_device": [403, "Access is denied"],
-            "missing_device": [403, "Access is denied"],
-        },
-        "no_networks": [],
-        "removed": 404,
-        "gone": 401,
-    }
-    name = f"{prefix}-property"
-    assert seen["properties"] == {
-        "versions": [0, 1],
-        "got": {"name": name, "value": "two", "entity_version": 1},
-        "deleted": [404, [404, f"Requested config with name = {name} not found in the database"]],
-        "secret": 404,
-    }
-    info = ["api_version", "rest_server_url", "server_timestamp", "websocket_server_url"]
-    assert seen["tokens"] == {
-        "networks": [1],
-        "denied": [403, "Access is denied"],
-        "refreshed": [1],
-        "expired": 401,
-        "info": info,
-    }
 
 
 @pytest.mark.parametrize(("path", "noun"), [("network", "Network"), ("devicetype", "Device type")])
