@@ -136,7 +136,7 @@ class HazelcastStore:
         wanted, columns = predicates.predicate(query, now), multi_attribute(*predicates.attributes(query))
         rows = await self._call(partial(entries.project, columns, wanted))
         keys = predicates.page(query, [list(row) for row in rows], now)
-        page, size = Page([]), 0
+        page, size = Page([], loose=True), 0  # `put_all` is not atomic
         for first in range(0, len(keys), CHUNK):
             chunk = keys[first : first + CHUNK]
             found = await self._call(partial(entries.get_all, chunk))

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import MsgspecError, Raw, Struct
 
 from backend.api.counters import Counters
-from backend.core.store import LARGEST, Store, as_of, encode_item, retagged, table
+from backend.core.store import LARGEST, Page, Store, as_of, encode_item, retagged, table
 from skep import bus, errors
 from skep.wire import topics
 from skep.wire.messages import Call, Get, Query, decode_call, decode_query
@@ -24,6 +24,7 @@ class _Found(Struct, array_like=True):
 
     items: list[Raw]
     more: bool = False
+    loose: bool = False
 
 
 class Queries:
@@ -94,9 +95,8 @@ class Queries:
         if isinstance(query, Get):
             kind = table(query.kind)
             held = await self._store.get(kind, [(query.device_id, query.id)])
-            bodies, more = [retagged(encode_item(h.item), query.kind) for h in held.values()], False
+            page = Page([retagged(encode_item(h.item), query.kind) for h in held.values()])
         else:
             page = await self._store.list(query, LARGEST)
-            bodies, more = page.items, page.more
         now = int(time.time() * 1000)
-        return _Found([Raw(as_of(body, query.kind, now)) for body in bodies], more)
+        return _Found([Raw(as_of(body, query.kind, now)) for body in page.items], page.more, page.loose)

@@ -71,10 +71,12 @@ class Held(Struct):
 
 
 class Page(Struct):
-    """Encoded items in the order asked for, their kind the query's; more: cut at the limit of bytes."""
+    """Encoded items in the order asked for, their kind the query's; more: cut at the limit of bytes; loose: the engine
+    shows a batch while it is being written, in any order."""
 
     items: list[bytes]
     more: bool = False
+    loose: bool = False
 
 
 class Store(Protocol):

@@ -179,6 +179,10 @@ class Interests:
         positions = await asyncio.gather(*sent)
         return await self._markers.pass_all(max(offset for _, offset in positions) + 1, self._timeout)
 
+    async def passed(self) -> dict[int, int]:
+        """Offsets below which everything is stored as of now, by partition. Raises `SkepError`."""
+        return await self._markers.pass_all(0, self._timeout)
+
     def _failed(self, filters: list[Filter], epoch: int) -> None:
         if epoch != self._epoch:
             return

@@ -34,14 +34,15 @@ class Fixed:
 
 
 class _Noting:
-    """Reads. found: something of the scope was there, whoever may see it."""
+    """Reads. found: something of the scope was there, whoever may see it. loose: as in `messages.Found`."""
 
     def __init__(self, reads: replay.Reads, scope: Scope) -> None:
         self._reads, self._scope = reads, scope
-        self.found = False
+        self.found = self.loose = False
 
     async def list(self, query: List) -> Found:
         found = await self._reads.list(query)
+        self.loose = self.loose or found.loose
         messages = (item.notification or item.command for item in found.items)
         self.found = self.found or found.more or any(m is not None and self._scope.holds(m) for m in messages)
         return found
@@ -119,7 +120,8 @@ class Polls:
             if not wait:
                 return [] if since is None else await self._at_once(caller, scope, since, limit)
             async with self._watching(caller, token, scope) as watch:
-                stored = [] if since is None else await self._stored(self._messages, watch.holder, scope, since, limit)
+                reads = _Noting(self._messages, scope)
+                stored = [] if since is None else await self._stored(reads, watch.holder, scope, since, limit)
                 if stored:
                     return stored
                 await _first(watch.arrived, wait, gone)
@@ -155,7 +157,19 @@ class Polls:
             quiet.found_nothing(since, reading)
         return items
 
-    async def _stored(self, reads: replay.Reads, holder: Holder, scope: Scope, since: int, limit: int) -> list[Item]:
+    async def _stored(self, reads: _Noting, holder: Holder, scope: Scope, since: int, limit: int) -> list[Item]:
+        """Nothing later than what may be stored just now: who asks next for what is later than the last item would
+        never get that."""
+        settled = self._registry.positions()
+        items = await self._read(reads, holder, scope, since, limit)
+        if not reads.loose or all(_is_settled(item, settled) for item in items):
+            return items
+        settled |= await self._interests.passed()
+        items = await self._read(reads, holder, scope, since, limit)
+        end = min((replay.time_of(item) for item in items if not _is_settled(item, settled)), default=None)
+        return items if end is None else [item for item in items if replay.time_of(item) < end]
+
+    async def _read(self, reads: replay.Reads, holder: Holder, scope: Scope, since: int, limit: int) -> list[Item]:
         items: list[Item] = []
         async with contextlib.aclosing(replay.pages(reads, holder, scope, since, limit, self._now())) as pages:
             async for page in pages:
@@ -201,6 +215,11 @@ class Polls:
         finally:
             self._registry.remove(watch)
             self._identities.leave(identity, holder)
+
+
+def _is_settled(item: Item, settled: dict[int, int]) -> bool:
+    """Whether all that came before it on the bus is stored. settled: offsets up to which it is, by partition."""
+    return item.offset <= settled.get(item.partition, -1)
 
 
 def _cut(items: list[Item]) -> list[Item]:

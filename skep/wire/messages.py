@@ -156,10 +156,12 @@ class Item(Struct, array_like=True):
 
 
 class Found(Struct, array_like=True):
-    """`more`: cut at the limit; ask again with `skip`."""
+    """`more`: cut at the limit; ask again with `skip`. `loose`: of a batch that is being stored, a message may be
+    missing while a later one is there; what a marker has passed is whole."""
 
     items: list[Item]
     more: bool = False
+    loose: bool = False
 
 
 # -- calls and replies -------------------------------------------------------------------------------------------

@@ -221,6 +221,11 @@ async def test_take_and_skip_cut_the_sorted_whole(store: Store, device: str) -> 
     assert await listed(store, List(NOTIFICATION, [device], take=None, descending=True)) == expected
 
 
+async def test_a_store_says_whether_it_shows_batches_while_they_are_written(store: Store, device: str) -> None:
+    await store.put([entry(notification(device), 1)])
+    assert (await store.list(List(NOTIFICATION, [device]), LIMIT)).loose == isinstance(store, HazelcastStore)
+
+
 async def test_sorting_by_name_and_status(store: Store, device: str) -> None:
     made = [command(device, 0, "b", "x"), command(device, 1, "a", None), command(device, 2, "c", "a")]
     await store.put([entry(m, i) for i, m in enumerate(made)])

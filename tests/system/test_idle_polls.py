@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,11 +13,12 @@ from collections.abc import Iterator
 import pytest
 
 from frontend.core.quiet import MAX_AGE
-from tests.system.traffic import call
+from tests.system.traffic import Session, call
 
 pytestmark = pytest.mark.system
 POLLS = 500
 ROUNDS = 30
+BURSTS, BURST = 30, 50
 
 
 class Poller:
@@ -75,3 +78,34 @@ def test_what_is_acknowledged_is_found_by_the_next_poll(poller):
         poller.quieten()
         sent = call("POST", f"{poller.device}/notification", {"notification": f"n{number}"}, poller.token)
         assert [n["id"] for n in poller.poll()] == [sent["id"]]
+
+
+async def test_a_poller_misses_nothing_while_batches_are_stored(suite, poller):
+    """On Hazelcast a batch can be read while it is written, a later message before an earlier one."""
+    acknowledged: list[int] = []
+    session, done = await Session.open(suite.ws, suite.token()), threading.Event()
+    body = {"action": "notification/insert", "deviceId": poller.device.rsplit("/", 1)[1]}
+
+    def answered(reply: dict | None) -> None:
+        if reply is not None and reply["status"] == "success":
+            acknowledged.append(reply["notification"]["id"])
+
+    def follow() -> list[int]:
+        found: list[int] = []
+        while True:
+            last = done.is_set()  # what was acknowledged until then is found by the next poll
+            found += [n["id"] for n in poller.poll()]
+            if last:
+                return found
+
+    following = asyncio.ensure_future(asyncio.to_thread(follow))
+    for _ in range(BURSTS):
+        for _ in range(BURST):
+            session.send({**body, "notification": {"notification": "burst"}}, answered)
+        await session.idle.wait()
+    done.set()
+    found = await following
+    await session.close()
+    assert acknowledged
+    assert set(acknowledged) <= set(found)
+    assert [id for id in found if id in set(acknowledged)] == acknowledged

@@ -65,6 +65,8 @@ class FakeBus:
         self.marked = 10**9
         """Offset of every marker: behind all that is stored."""
         self.stored: list[Item] = []
+        self.storing: list[Item] = []
+        """Not readable before the next marker; reads are loose then."""
         self.hold_markers: asyncio.Event | None = None
         self.has_sent = asyncio.Event()
         self.logins: list[messages.Login] = []
@@ -101,7 +103,7 @@ class FakeBus:
         ]
         found.sort(key=lambda i: message(i).timestamp)
         page = found[query.skip :][: query.take]
-        return Found(page, more=False)
+        return Found(page, more=False, loose=bool(self.storing))
 
     def send(self, topic: str, payload: bytes | None, key: bytes | None = None) -> asyncio.Future[tuple[int, int]]:
         future: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
@@ -118,6 +120,7 @@ class FakeBus:
             self.markers.append((options["partition"], body.offset))
             if self.hold_markers is not None:
                 await self.hold_markers.wait()
+            self.stored, self.storing = self.stored + self.storing, []
             return messages.encode((options["partition"], self.marked))
         assert topic == topics.AUTH_REQUESTS
         if isinstance(body, messages.Login):

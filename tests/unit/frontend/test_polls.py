@@ -67,6 +67,27 @@ async def test_a_message_during_the_read_is_not_missed(frontend: Frontend) -> No
     assert found(await waiting) == [11]
 
 
+@pytest.mark.parametrize("wait", [0, 10])
+async def test_a_batch_that_is_being_stored_is_read_whole_or_not_yet(frontend: Frontend, wait: float) -> None:
+    """Who gets the later message would ask for what is later still, and never see the earlier one."""
+    first, second, third = (notification(i, i, time=2000 + i) for i in (11, 12, 13))
+    frontend.bus.stored, frontend.bus.storing = [notification(3, 3, time=1500), second], [first]
+    frontend.bus.marked = 12
+    assert found(await poll(frontend, since=1000, wait=wait)) == [3, 11, 12]
+    frontend.bus.stored.append(third)  # behind the marker, and perhaps not all of what goes before it
+    frontend.bus.storing = [notification(14, 14, device="other", time=1600)]
+    assert found(await poll(frontend, since=1000, wait=wait)) == [3, 11, 12]
+
+
+async def test_what_is_known_to_be_stored_takes_no_marker(frontend: Frontend) -> None:
+    await poll(frontend, wait=0.01)
+    frontend.live(notification(12, 12, device="other"))
+    frontend.bus.stored, frontend.bus.storing = [notification(11, 11, time=2000)], [notification(20, 20)]
+    asked = len(frontend.bus.markers)
+    assert found(await poll(frontend, since=1000, wait=0)) == [11]
+    assert len(frontend.bus.markers) == asked
+
+
 async def test_timeout_and_a_client_that_goes_away(frontend: Frontend) -> None:
     assert await poll(frontend, wait=0.01) == []
     gone = asyncio.Event()
