@@ -62,7 +62,9 @@ class PluginTokens:
         if not self._settings.compat:
             actions = access.narrowed_actions(caller, actions)
             _check_reach(caller, plugin)
-        asked, longest = request.e, now + self._settings.refresh_life * 1000
+        # A plain integer: what was decoded is of a class of its own, which JSON has no place for.
+        asked = None if request.e is None else int(request.e)
+        longest = now + self._settings.refresh_life * 1000
         expires = now + self._settings.access_life * 1000 if asked is None else asked
         refresh_expires = longest if asked is None else asked
         if expires <= 0:
