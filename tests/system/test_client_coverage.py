@@ -41,23 +41,7 @@ PYPI_UNUSED = {
 }
 NPM_UNUSED = {
     "models/Configuration(entityVersion)": "the model does not keep it",
-    **dict.fromkeys(
-        (
-            "controllers/PluginAPI.",
-            "controllers/TokenAPI.authPlugin",
-            "controllers/TokenAPI.createPluginToken",
-            "controllers/transportResolvers/ApiMap.PLUGIN_BASE",
-            *(
-                f"controllers/transportResolvers/ApiMap.{verb}Plugin"
-                for verb in ("count", "delete", "list", "register", "update")
-            ),
-            "controllers/transportResolvers/ApiMap.authenticatePlugin",
-            "controllers/transportResolvers/ApiMap.createPluginToken",
-            "models/Plugin",
-            "models/query/Plugin",
-        ),
-        "the plugin API is being built",
-    ),
+    "models/Plugin(": "the client sends name, description and parameters by itself",
 }
 # Mistakes of the clients, which the programs show.
 PYPI_FAULTS = {
@@ -83,13 +67,14 @@ class Programs:
         # One login for all: the programs shall not wait for each other's.
         pair = call("POST", f"{suite.auth}/token", {"login": suite.login, "password": suite.password})
         token = pair["refreshToken"]
-        plugins = f"http://127.0.0.1:{suite.settings['PLUGIN_MANAGER_PORT']}/plugin/rest"
         for transport, url in (("http", suite.rest), ("websocket", suite.ws)):
             prefix = f"{transport}-{suite.engines}"
             account = suite.login, suite.password, token
             self._start(f"pypi-{transport}", sys.executable, str(CLIENTS / "pypi"), url, *account, f"pypi-{prefix}")
             every = str(CLIENTS / "npm" / "every.js")
-            self._start(f"npm-{transport}", node, every, url, suite.auth, plugins, *account, f"npm-{prefix}")
+            self._start(
+                f"npm-{transport}", node, every, url, suite.auth, suite.plugin_manager, *account, f"npm-{prefix}"
+            )
 
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("wb") as out, (self.folder / f"{name}.err").open("wb") as err:
