@@ -66,7 +66,7 @@ def spawn(spec: Spec, output: int | None = subprocess.DEVNULL) -> subprocess.Pop
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=_die_with(os.getpid(), spec.orphaned),
+            preexec_fn=die_with(os.getpid(), spec.orphaned),
         )
     except OSError as error:
         raise Failed(f"{spec.name} can't be started: {error}") from error
@@ -90,8 +90,8 @@ def run(
     )
 
 
-def _die_with(parent: int, sent: signal.Signals) -> Callable[[], None]:
-    """Runs in the child after it changed its user, which would have undone the request."""
+def die_with(parent: int, sent: signal.Signals) -> Callable[[], None]:
+    """A `preexec_fn`: it runs in the child after it changed its user, which would have undone the request."""
 
     def ask() -> None:
         if _libc is not None:
