@@ -42,7 +42,7 @@ class App:
         self.relay = Relay(meta, self.bus, caches)
         self.streams = Streams(self.bus, meta.plugin_streams, self.relay, settings.partitions)
         changes = Changes(meta.plugins, self.streams, settings.filters)
-        self.follower = Follower(meta.plugins, changes)
+        self.follower = Follower(meta.plugins, changes, self.streams)
         caches.on_change(self.follower.changed)
         existing = Existing(meta.networks, meta.device_types, meta.devices)
         self.plugins = Manager(settings, self.bus, meta.plugins, meta.plugin_sockets, existing, self.streams, changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from plugin_manager.core.plans import edited, plan
+from plugin_manager.core.plans import edited, plan, restored
 from plugin_manager.core.streams import Streams
 from skep import errors
 from skep.metadata.plugins import Decide, PluginChange, Plugins, PluginState
@@ -48,6 +48,13 @@ class Changes:
                     self._streams.kick()
                 return changed
         raise errors.Conflict
+
+    async def restore(self, topic_name: str) -> None:
+        """After the bus was set up anew: stream and interests as they were. What waited is gone with the old bus."""
+        plugin = await self._plugins.by_topic(topic_name)
+        if plugin is not None:
+            await self._streams.make(topic_name, plugin.stream, plugin.retention)
+            await self._plugins.change(topic_name, restored)
 
     def _decide(self, edit: Edit, number: int) -> Decide:
         def decide(state: PluginState | None) -> PluginChange | None:

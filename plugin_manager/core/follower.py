@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from plugin_manager.core.changes import Changes
+from plugin_manager.core.streams import Streams
 from skep import errors, logs
 from skep.metadata.plugins import Plugins
 from skep.metadata.rows import PluginChanges
@@ -20,8 +21,8 @@ log = logs.get("plugin_manager")
 class Follower:
     """Told of changes of metadata (`changed`), it looks at the plugins concerned. Several may do so at once."""
 
-    def __init__(self, plugins: Plugins, changes: Changes) -> None:
-        self._plugins, self._changes = plugins, changes
+    def __init__(self, plugins: Plugins, changes: Changes, streams: Streams) -> None:
+        self._plugins, self._changes, self._streams = plugins, changes, streams
         self._all = False
         self._naming: set[str] = set()
         self._users: set[int] = set()
@@ -64,12 +65,24 @@ class Follower:
         naming, self._naming = self._naming, set()
         due, self._topics = self._topics, set()
         if everything:
-            return set(await self._plugins.topics_of())
+            due = set(await self._plugins.topics_of())
+            await self._restore(due)
+            return due
         if users:
             due.update(await self._plugins.topics_of(sorted(users)))
         for what in naming:
             due.update(await self._plugins.topics_naming(what))
         return due
+
+    async def _restore(self, due: set[str]) -> None:
+        """Where the bus was set up anew beside a database that was not."""
+        if not (incarnation := await self._streams.new_log()):
+            return
+        if due:
+            log.warning("the bus is a new one: %d plugins are told to it again", len(due))
+        for topic in due:
+            await self._changes.restore(topic)
+        await self._streams.begin(incarnation)
 
     async def _again(self) -> None:
         await asyncio.sleep(RETRY)

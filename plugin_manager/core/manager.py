@@ -172,6 +172,8 @@ class Manager:
                 self._check_extent(_state(plans.edited(state.plugin, changes), state.owner))
             return changes
 
+        if retention is not None:
+            await self._streams.make(topic_name, plugin.stream, retention)
         changed = await self._changes.make(topic_name, edit)
         check_access(caller, changed)
         await self._streams.in_effect()

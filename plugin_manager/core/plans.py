@@ -65,6 +65,14 @@ def gone(plugin: Plugin, interests: Iterable[Interest]) -> list[Row]:
     return [Row(topics.SUBSCRIPTIONS, _key(plugin, interest), None) for interest in interests]
 
 
+def restored(state: PluginState | None) -> PluginChange | None:
+    """The same once more, for a bus that has forgotten it."""
+    if state is None or not state.collecting:
+        return None
+    records = held(state.plugin, filters.unpack(state.interests))
+    return PluginChange(state.plugin, state.collecting, state.interests, records)
+
+
 def farewell(state: PluginState) -> list[Row]:
     """For a plugin that is deleted."""
     return gone(state.plugin, filters.unpack(state.interests) if state.collecting else ())

@@ -9,6 +9,7 @@ from plugin_manager.core.ports import Bus, Outbox
 from skep import errors, logs
 from skep.bus.markers import Markers
 from skep.metadata.plugin_streams import PluginStreams
+from skep.wire import topics
 from skep.wire.plugins import stream
 
 SWEEP = 5.0
@@ -39,6 +40,15 @@ class Streams:
                 await self._markers.pass_end(timeout)
         except TimeoutError:
             raise errors.Unavailable from None
+
+    async def new_log(self) -> str:
+        """The incarnation of the log of interests, where it is another one than the plugins' interests are in; else
+        "". Raises `SkepError`."""
+        incarnation = (await self._bus.describe(topics.SUBSCRIPTIONS)).incarnation
+        return incarnation if incarnation != await self._known.incarnation() else ""
+
+    async def begin(self, incarnation: str) -> None:
+        await self._known.begin(incarnation)
 
     def kick(self) -> None:
         """A plugin went on to another stream."""

@@ -246,7 +246,8 @@ class Bus:
         return await self._ask(proxy.Described, lambda id: proxy.Describe(id, topic, groups))
 
     async def create_topic(self, topic: str, partitions: int = 1, retention: int = topics.HOUR) -> None:
-        """retention in ms. A topic that exists is no failure. Raises Refused, TimedOut."""
+        """retention in ms. A topic that exists keeps its partitions and gets the retention. Raises Refused,
+        TimedOut."""
         await self._ask(proxy.Done, lambda id: proxy.CreateTopic(id, topic, partitions, retention))
 
     async def delete_topic(self, topic: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .database import Database, Transaction
-from .tables import plugin_streams, plugins
+from .tables import plugin_attendance, plugin_streams, plugins
 
 MANY = 100
 
@@ -41,6 +41,15 @@ class PluginStreams:
     async def of(self, topic_name: str) -> list[int]:
         query = select(plugin_streams.c.number).where(plugin_streams.c.topic_name == topic_name)
         return [row.number for row in await self._database.read(Transaction.all, query)]
+
+    async def incarnation(self) -> str:
+        """Of the log that plugins' interests are in, "" if there never was one."""
+        found: str = await self._database.read(Transaction.value, select(plugin_attendance.c.incarnation))
+        return found
+
+    async def begin(self, incarnation: str) -> None:
+        """Everything is in that log now."""
+        await self._database.write(Transaction.run, update(plugin_attendance).values(incarnation=incarnation))
 
     async def forget(self, topic_name: str, number: int) -> None:
         """The bus has deleted it."""

@@ -207,6 +207,8 @@ plugin_attendance = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("listening_since", BigInteger, nullable=False),
     Column("heard_at", BigInteger, nullable=False),
+    # Of the log that the plugins' interests were written to.
+    Column("incarnation", String(64), nullable=False),
 )
 
 mqtt_clients = Table(

@@ -229,7 +229,8 @@ class Unsubscribe(Struct, array_like=True, tag=5):
 
 
 class CreateTopic(Struct, array_like=True, tag=6):
-    """Answered by `Done`; a topic that exists is no failure. Only plugin topics are created by clients."""
+    """Answered by `Done`. A topic that exists keeps its partitions and gets the retention, ms. Only plugin topics are
+    created by clients."""
 
     id: int
     topic: str

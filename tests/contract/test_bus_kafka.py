@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka.protocol.admin import DeleteRecordsRequest
+from aiokafka.protocol.admin import DeleteRecordsRequest, DescribeConfigsRequest
 
 from deploy import kafka as kafka_engine
 from deploy import ports, process
@@ -161,6 +161,19 @@ async def test_what_retention_removed_is_told_as_a_gap(engine: KafkaEngine, topi
     gaps = [e for e in reading.events if isinstance(e, Gap)]
     assert [(g.partition, g.start, g.end) for g in gaps] == [(0, 0, 2)]
     assert reading.assigned(0).offset == 2
+    await reading.reader.close(leave=True)
+
+
+async def test_a_topics_retention_can_be_changed(make: Make, engine: KafkaEngine, topic: str) -> None:
+    await publish(engine, topic, b"1")
+    await engine.create(topic, 8, 2 * HOUR)
+    request = DescribeConfigsRequest([(2, topic, ["retention.ms", "segment.ms", "message.timestamp.type"])])
+    response = await engine._cluster.ask(request)
+    found = {name: value for name, value, *_ in response.resources[0][4]}
+    quarter = str(HOUR // 2)
+    assert found == {"retention.ms": str(2 * HOUR), "segment.ms": quarter, "message.timestamp.type": "LogAppendTime"}
+    assert engine.partitions(topic) == 4
+    reading = await Reading(await engine.reader(topic, None, "x", Start("earliest"))).has(b"1")
     await reading.reader.close(leave=True)
 
 

@@ -231,6 +231,24 @@ async def test_topics_of_any_retention_share_the_tables(make: Make, clock: Clock
     assert ends == [(1, 1), (0, 1), (0, 1)]
 
 
+@pytest.mark.parametrize("hours", [1, 5], ids=["shorter", "longer"])
+async def test_a_changed_retention_counts_from_then_on_and_survives_a_restart(
+    make: Make, clock: Clock, hours: int
+) -> None:
+    engine = await started(make())
+    await engine.create(TOPIC, 1, 3 * HOUR)
+    await publish(engine, TOPIC, b"before")
+    await engine.create(TOPIC, 9, hours * HOUR)
+    await publish(engine, TOPIC, b"after")
+    await engine.stop()
+    again = await started(make())
+    await publish(again, TOPIC, b"after a restart")
+    clock.jumped = 2 * HOUR
+    await again._upkeep.round()
+    # Nothing is read in front of what is gone.
+    assert (await again.describe(TOPIC))[1] == [(3, 3) if hours == 1 else (0, 3)]
+
+
 async def test_another_width_of_tables_fits_beside_the_old_ones(make: Make, clock: Clock) -> None:
     first = await started(make(leaf=60))
     await first.create(TOPIC, 1, HOUR)

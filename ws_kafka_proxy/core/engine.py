@@ -101,7 +101,8 @@ class Engine(Protocol):
         """Committed positions: group -> partition -> next offset. Groups keep theirs without members, until the topic
         goes. Raises KeyError, EngineLost."""
 
-    async def create(self, topic: str, partitions: int, retention: int) -> None: ...
+    async def create(self, topic: str, partitions: int, retention: int) -> None:
+        """retention in ms. A topic that exists keeps its partitions and gets the retention. Raises EngineLost."""
 
     async def delete(self, topic: str) -> None: ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
+from aiokafka.protocol.admin import AlterConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from skep import logs
@@ -21,6 +21,8 @@ TOPIC_TIMEOUT = 15.0
 """For making or deleting a topic until every broker shows it, seconds."""
 
 ADMIN = "admin"
+_TOPIC = 2
+"""The kind of resource whose configuration it is."""
 
 
 class Topic(NamedTuple):
@@ -134,6 +136,18 @@ class Cluster:
                 await asyncio.sleep(RETRY)
             await self._until(lambda: topic in self.topics and -1 not in self.topics[topic].leaders)
 
+    async def configure(self, topic: str, config: dict[str, str]) -> None:
+        """Give a topic this configuration and no other. Raises TopicRefused, TimeoutError."""
+        request = AlterConfigsRequest([(_TOPIC, topic, list(config.items()))])
+        async with asyncio.timeout(TOPIC_TIMEOUT):
+            while True:
+                code, text = await self._topic_code(request)
+                if code == protocol.NO_ERROR:
+                    return
+                if code in (protocol.INVALID_TOPIC, protocol.POLICY_VIOLATION, protocol.UNKNOWN_TOPIC, 40, 42):
+                    raise TopicRefused(f"topic {topic}: {text}")
+                await asyncio.sleep(RETRY)
+
     async def delete(self, topic: str) -> None:
         """Returns when it is gone. Raises TopicRefused, TimeoutError."""
         request = DeleteTopicsRequest([topic], 5_000)
@@ -154,12 +168,17 @@ class Cluster:
                 return
             await asyncio.sleep(RETRY / 4)
 
-    async def _topic_code(self, request: CreateTopicsRequest | DeleteTopicsRequest) -> tuple[int, str]:
+    async def _topic_code(
+        self, request: CreateTopicsRequest | DeleteTopicsRequest | AlterConfigsRequest
+    ) -> tuple[int, str]:
         """The answer for the one topic of an admin request; -1 where there was none."""
         try:
             response = await self.ask(request)
         except KafkaError as error:
             return -1, str(error)
+        if isinstance(request, AlterConfigsRequest):
+            code, text, *_ = response.resources[0]
+            return code, text or f"error {code}"
         if isinstance(request, CreateTopicsRequest):
             _, code, text = response.topic_errors[0]
             return code, text or f"error {code}"

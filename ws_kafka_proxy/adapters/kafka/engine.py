@@ -178,7 +178,7 @@ class KafkaEngine:
         return found
 
     async def create(self, topic: str, partitions: int, retention: int) -> None:
-        """Raises EngineLost, also where Kafka's policies don't take the topic."""
+        """Raises EngineLost, also where Kafka's policies don't take the topic or its retention."""
         try:
             await self._create(topic, topics.Durable(partitions, retention))
         except (TopicRefused, TimeoutError) as error:
@@ -220,7 +220,10 @@ class KafkaEngine:
                 "retention.ms": str(durable.retention),
                 "segment.ms": str(segment),
             }
-        await self._cluster.create(topic, durable.partitions or self._partitions, replicas, config)
+        if topic in self._cluster.topics:
+            await self._cluster.configure(topic, config)
+        else:
+            await self._cluster.create(topic, durable.partitions or self._partitions, replicas, config)
 
     # -- health
 

@@ -156,13 +156,18 @@ class PostgresLog:
         await self._create(topic, partitions, retention, False)
 
     async def _create(self, topic: str, partitions: int, retention: int, compacted: bool) -> None:
-        if topic in self._names:
+        known = self._names.get(topic)
+        if known is not None and known.retention == retention:
             return
         try:
-            row = await self._store.create_topic(topic, partitions, retention, compacted)
+            if known is None:
+                self._adopt(await self._store.create_topic(topic, partitions, retention, compacted))
+            else:
+                # What was appended keeps its own: when something behind it goes, it is out of reach as well.
+                await self._store.retain_topic(known.id, retention)
+                known.retention = retention
         except StoreLost as error:
             raise EngineLost(str(error)) from error
-        self._adopt(row)
 
     def _adopt(self, row: TopicRow) -> None:
         if row.name not in self._names:

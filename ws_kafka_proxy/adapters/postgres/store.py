@@ -204,6 +204,10 @@ class Store:
             )
         return TopicRow(*rows[0])
 
+    async def retain_topic(self, id: int, retention: int) -> None:
+        async with self._admin.use() as connection:
+            await connection.execute("UPDATE skep_bus.topics SET retention = %s WHERE id = %s", (retention, id))
+
     async def delete_topic(self, id: int) -> None:
         async with self._admin.use() as connection:
             await connection.execute("DELETE FROM skep_bus.topics WHERE id = %s", (id,))

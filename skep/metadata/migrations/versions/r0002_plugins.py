@@ -60,9 +60,10 @@ CREATE TABLE plugin_attendance (
     id SMALLINT NOT NULL,
     listening_since BIGINT NOT NULL,
     heard_at BIGINT NOT NULL,
+    incarnation VARCHAR(64) NOT NULL,
     CONSTRAINT pk_plugin_attendance PRIMARY KEY (id)
 );
-INSERT INTO plugin_attendance (id, listening_since, heard_at) VALUES (1, 0, 0);
+INSERT INTO plugin_attendance (id, listening_since, heard_at, incarnation) VALUES (1, 0, 0, '');
 """
 
 
