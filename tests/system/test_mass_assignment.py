@@ -88,7 +88,7 @@ def db(suite: Any) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 async def world(suite: Any, db: psycopg.Connection[Any]) -> AsyncIterator[World]:
     [made] = worlds.build(db, 1, suite.sign)
-    await matrix.stock(matrix.Place(suite.rest, suite.auth, suite.ws), made)
+    await matrix.stock(matrix.Place(suite.rest, suite.auth, suite.plugin_manager, suite.ws), made)
     yield made
     worlds.erase(db, [made])
 

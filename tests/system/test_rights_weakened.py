@@ -151,7 +151,9 @@ async def weakened(suite: Any) -> AsyncIterator[Place]:
     for app in apps:
         await app.start()
     at = f"127.0.0.1:{to_frontend}/api"
-    yield Place(f"http://{at}/rest", f"http://127.0.0.1:{to_auth}/auth/rest", f"ws://{at}/websocket")
+    yield Place(
+        f"http://{at}/rest", f"http://127.0.0.1:{to_auth}/auth/rest", suite.plugin_manager, f"ws://{at}/websocket"
+    )
     for app in apps:
         await app.stop()
 

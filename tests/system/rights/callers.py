@@ -51,15 +51,17 @@ CALLERS: dict[str, tuple[str, dict[str, Any]]] = {
     # -- of which there are many
     **{f"root, {name}": ("root", {"a": [id]}) for id, name in enumerate(ACTIONS) if id > 1},
     **{f"client, {name}": ("client", {"a": [id], "n": ["own"]}) for id, name in enumerate(ACTIONS) if id > 1},
+    "plugin": ("client", {"a": [16], "tpc": "own"}),
     "disabled": ("disabled", {}),
     "locked": ("locked", {}),
     "deleted": ("missing", {}),
     "expired": ("root", {"e": -1_000}),
     "refresh": ("root", {"t": 0}),
-    "plugin": ("root", {"tpc": "plugin_topic_7f3a4c9e-8d3b-4b53-9a43-2f1d8c0b9a11"}),
+    "plugin of nobody": ("root", {"tpc": "missing"}),
     "anonymous": ("", {}),
 }
-REFUSED = ("disabled", "locked", "deleted", "expired", "refresh", "plugin", "anonymous")
+REFUSED = ("disabled", "locked", "deleted", "expired", "refresh", "plugin of nobody", "anonymous")
+NO_USERS = (*REFUSED, "plugin")
 
 
 def made(name: str, world: World) -> Caller:
@@ -70,9 +72,11 @@ def made(name: str, world: World) -> Caller:
     claims = {"u": id, "a": [0], "n": ["*"], "dt": ["*"], "t": 1, **special}
     claims["n"], claims["dt"] = _ids(claims["n"], world.network), _ids(claims["dt"], world.type)
     claims["e"] = int(time.time() * 1000) + special.get("e", LIFE)
-    if "tpc" in claims:
-        claims = {key: claims[key] for key in ("a", "e", "t", "tpc")}
-    return Caller(name, world.users.get(claims.get("u", 0)), claims, world.sign(claims))
+    user = world.users.get(id)
+    if "tpc" in claims:  # stands for its owner
+        claims = {key: claims[key] for key in ("a", "e", "t")} | {"tpc": world.topic[claims["tpc"]]}
+        user = user if claims["tpc"] in world.plugins else None
+    return Caller(name, user, claims, world.sign(claims))
 
 
 def _ids(labels: list[str] | None, ids: dict[str, int]) -> list[str] | None:

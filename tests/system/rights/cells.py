@@ -25,6 +25,8 @@ class Target:
         self.type = world.type.get(told.get("type", ""))
         self.user = _user(operation, told["user"], caller, world) if "user" in told else None
         self.name = _name(operation, told["name"], world) if "name" in told else None
+        self.plugin = world.topic.get(told.get("plugin", ""))
+        self.owner = world.plugins[self.plugin].owner if self.plugin in world.plugins else None
         self.login: str | None = None
         self.grant = _grant(told["grant"], world) if "grant" in told else None
 
@@ -95,7 +97,7 @@ class Cell:
 
     @property
     def body(self) -> bytes | None:
-        body = self._body()
+        body = self._body() if self.route != "PUT /plugin" else None
         return None if body is None else json.dumps(body).encode()
 
     # -- WebSocket ------------------------------------------------------------------------------------------------
@@ -103,8 +105,8 @@ class Cell:
     @property
     def message(self) -> dict[str, Any]:
         t, noun = self.target, self.operation.partition("/")[0]
-        sent = {"deviceId": t.device, "userId": t.user, "name": t.name}
-        if not self.operation.endswith("subscribe"):
+        sent = {"deviceId": t.device, "userId": t.user, "name": t.name, "topicName": t.plugin}
+        if not self.operation.endswith(("/subscribe", "plugin/insert")):
             sent |= {"networkId": t.network, "deviceTypeId": t.type}
         if self.operation in ("notification/get", "command/get", "command/update"):
             sent[f"{noun}Id"] = self._message(noun)
@@ -140,9 +142,25 @@ class Cell:
             places = {"deviceId": t.device if verb == "poll" else None, **self._places()}
             since = {"waitTimeout": 0, "timestamp": 1, "names": [f"{mark}stored"]}
             return {k: v for k, v in places.items() if v is not None} | since
+        if noun == "plugin" or verb == "plugin/authenticate":
+            return self._plugin_options(verb)
         if verb == "subscribe":
             return {"names": [f"{mark}never"], **self._places()}
         return {}
+
+    def _plugin_options(self, verb: str) -> dict[str, Any]:
+        t, mark = self.target, self.world.mark
+        if verb == "plugin/authenticate":
+            claims = {"a": [16], "t": 1, "e": 4_000_000_000_000, "tpc": t.plugin}
+            return {"token": self.world.sign(claims)}
+        options: dict[str, Any] = {"topicName": t.plugin}
+        if verb in ("list", "count"):
+            options |= {"userId": t.user, "namePattern": f"{mark}-%"}
+        elif verb == "insert":
+            options |= {"deviceId": t.device, **self._places()}
+        elif verb == "update" and self.route:
+            options |= {"description": "of a cell"}
+        return {key: value for key, value in options.items() if value is not None}
 
     def _places(self) -> dict[str, Any]:
         t = self.target
@@ -166,6 +184,9 @@ class Cell:
             "command/insert": {"command": "of-a-cell"},
             "command/update": {"status": "of-a-cell"},
             "configuration/put": {"value": "2"},
+            "plugin/insert": {"name": f"{mark}-plg-new"},
+            "plugin/update": {"description": "of a cell"},
+            "token/plugin/create": {"tpc": t.plugin},
             "token": {"login": t.login or "", "password": "none"},
             "token/refresh": {"refreshToken": self.world.sign(t.grant) if t.grant else ""},
             "token/create": create,

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import auth.api.plugins
 import auth.api.rest
 import frontend.api.rest
+import skep.web.plugins
 from frontend.core.actions import table
 from skep import web
 from tests.system.rights import callers, oracle
@@ -34,6 +36,7 @@ class Place(NamedTuple):
 
     frontend: str
     auth: str
+    plugin_manager: str
     websocket: str
 
 
@@ -45,7 +48,11 @@ class Judged(NamedTuple):
 
 def entries() -> Iterator[tuple[str, str, str]]:
     """(entry, operation, route) of all that the product has. Raises KeyError for a route that is not known here."""
-    for entry, routes in (("frontend", frontend.api.rest.routes), ("auth", web.collect(auth.api.rest))):
+    for entry, routes in (
+        ("frontend", frontend.api.rest.routes),
+        ("auth", web.collect(auth.api.rest, auth.api.plugins)),
+        ("plugin_manager", web.collect(skep.web.plugins)),
+    ):
         for route in routes:
             yield entry, OPERATION[route.name], route.name
     for name in table.names():
@@ -104,8 +111,18 @@ async def stock(place: Place, world: World) -> None:
                 await made("PUT", at, isBlocked=True, networkId=there.network)
 
 
-async def ask(place: Place, asked: list[Cell]) -> list[Judged]:
-    """All of them, many at a time; those that read messages first, before these expire."""
+async def unregister(place: Place, token: str, worlds: list[World]) -> None:
+    """Through the API, so that their streams go too. token: an administrator's."""
+    run = worlds[0].mark.partition("w")[0]
+    async with Http(place.plugin_manager) as http:
+        answer = await http.ask("GET", f"/plugin?namePattern={run}w%25-new", None, token)
+        for plugin in json.loads(answer.body):
+            gone = await http.ask("DELETE", f"/plugin?topicName={plugin['topicName']}", None, token)
+            assert gone.status == 204, gone
+
+
+async def ask(place: Place, asked: list[Cell], connections: int = CONNECTIONS) -> list[Judged]:
+    """All of them, many at a time; those that read messages first, before these expire. connections: to each entry."""
     by_entry: dict[str, asyncio.Queue[Cell]] = defaultdict(asyncio.Queue)
     by_token: dict[str, list[Cell]] = defaultdict(list)
     for cell in sorted(asked, key=lambda cell: not cell.operation.startswith(("notification/", "command/"))):
@@ -121,7 +138,7 @@ async def ask(place: Place, asked: list[Cell]) -> list[Judged]:
             sockets.put_nowait(of_one[start : start + AT_A_TIME])
     judged: list[Judged] = []
     async with asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
+        for _ in range(connections):
             for entry, waiting in by_entry.items():
                 group.create_task(_ask_rest(getattr(place, entry), waiting, judged))
             group.create_task(_ask_sockets(place, sockets, judged))
@@ -228,7 +245,7 @@ def _is_limited(cell: Cell, label: str, word: str) -> bool:
     who: Any = oracle.Who(cell.caller, set(), cell.target, cell.world)
     if cell.caller.claims is None or cell.caller.user is None:
         return True
-    if word == "another":
+    if word == "another" or "plugin" in label:
         return not who.is_admin
     if "device" in label:
         return who.networks is not None or who.types is not None
@@ -238,6 +255,6 @@ def _is_limited(cell: Cell, label: str, word: str) -> bool:
 def _plain(judged: Judged) -> tuple[int, str]:
     """The answer without what the caller named."""
     text, target = judged.answer.text, judged.cell.target
-    for id in (target.device, target.network, target.type, target.user, target.name):
+    for id in (target.device, target.network, target.type, target.user, target.name, target.plugin):
         text = text.replace(str(id), "ID")
     return judged.answer.status, text

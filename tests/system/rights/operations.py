@@ -63,11 +63,19 @@ DELETE /user/{id}/devicetype/all user/disallowAllDeviceTypes
 GET /configuration/{name} configuration/get
 PUT /configuration/{name} configuration/put
 DELETE /configuration/{name} configuration/delete
+GET /plugin plugin/list
+GET /plugin/count plugin/count
+POST /plugin plugin/insert
+PUT /plugin plugin/update
+DELETE /plugin plugin/delete
+POST /token/plugin/create token/plugin/create
+GET /token/plugin/authenticate token/plugin/authenticate
 """.strip().splitlines())  # fmt: skip
 
 DEVICE = ["device own", "device foreign", "device alien", "device blocked", "device missing"]
 NETWORK = ["network own", "network foreign", "network missing"]
 TYPE = ["type own", "type foreign", "type missing"]
+PLUGIN = ["plugin own", "plugin foreign", "plugin missing"]
 USER = ["user self", "user another", "user missing"]
 PLACES = ["", *DEVICE, *NETWORK, *TYPE]
 LISTED = ["", "unfiltered", "name own", "name foreign", "name missing"]
@@ -100,6 +108,11 @@ AIMS: dict[str, list[str]] = {
     **{f"user/{verb}Network": MEMBER for verb in ("get", "assign", "unassign")},
     **{f"user/{verb}DeviceType": TYPED for verb in ("get", "assign", "unassign")},
     **{f"configuration/{verb}": NAMED for verb in ("get", "put", "delete")},
+    **{f"plugin/{verb}": PLUGIN for verb in ("get", "update", "delete")},
+    **{f"plugin/{verb}": ["", *PLUGIN, *USER] for verb in ("list", "count")},
+    "plugin/insert": ["", *NETWORK, "type missing", "device foreign", "device missing"],
+    "token/plugin/create": PLUGIN,
+    "token/plugin/authenticate": ["plugin missing"],
     "device/save": SAVED,
     "token": ["blank"],
     "token/refresh": GRANTS,

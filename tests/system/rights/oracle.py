@@ -4,11 +4,11 @@ matrix to judge by. Imports nothing of Skep. `j` is who calls, `t` what he names
 import time
 from typing import Any
 
-from tests.cases.refusals import DENIED, REFUSALS
+from tests.cases.refusals import refusal
 from tests.cases.tokens import ACTIONS
 
-# Actions, one of which is enough ("-": public) | checks in their order | what a success shows | operations.
-# A row with $ is two: for notifications and commands, for networks and device types.
+# Actions, one of which is enough ("-": public) | checks in their order, check:refusal where that is not the check's |
+# what a success shows | operations. With $: for notifications and commands, for networks and device types.
 TABLE = """
 -|||server/welcome server/info server/cacheInfo cluster/info
 -|token||authenticate
@@ -16,17 +16,17 @@ TABLE = """
 -|refresh_type refresh_lifetime refresh_user||token/refresh
 ManageToken|token_for user is_active||token/create
 GetDevice||devices|device/list device/count
-GetDevice|is_device device|devices|device/get
+GetDevice|device|devices|device/get
 RegisterDevice|into_network into_type exists own_device removable||device/save
-RegisterDevice|is_device device removable||device/delete
-GetDevice$M|is_device device|devices|$m/list $m/get
-GetDevice$M|is_device device unblocked|devices|$m/pollDevice
-GetDeviceCommand|is_device device unblocked|devices|command/wait
-GetDevice$M|is_device device unblocked is_place place is_kind kind|devices|$m/poll
-GetDevice$M|is_device device unblocked is_place place is_kind kind somewhere||$m/subscribe
+RegisterDevice|device removable||device/delete
+GetDevice$M|device|devices|$m/list $m/get
+GetDevice$M|device unblocked|devices|$m/pollDevice
+GetDeviceCommand|device unblocked|devices|command/wait
+GetDevice$M|device unblocked place kind|devices|$m/poll
+GetDevice$M|device unblocked place kind somewhere||$m/subscribe
 GetDevice$M|||$m/unsubscribe
-CreateDevice$M|is_device device unblocked||$m/insert
-UpdateDeviceCommand|is_device device unblocked||command/update
+CreateDevice$M|device unblocked||$m/insert
+UpdateDeviceCommand|device unblocked||command/update
 GetDeviceCommand GetDeviceNotification|||subscription/list
 Get$C||$ks|$c/list $c/count
 Get$C|sees_$k $k|$ks devices|$c/get
@@ -37,7 +37,7 @@ ManageUser||users|user/list user/count
 ManageUser|user|user networks_of|user/get
 GetCurrentUser||user networks_of|user/getCurrent
 UpdateCurrentUser|||user/updateCurrent
-ManageUser|new_user||user/insert
+ManageUser|every_type:new_user||user/insert
 ManageUser|user within||user/update
 ManageUser|user not_oneself within||user/delete
 GetNetwork|user member|networks|user/getNetwork
@@ -51,6 +51,12 @@ ManageDeviceType|every_type user within_networks||user/allowAllDeviceTypes
 ManageDeviceType|every_type user||user/disallowAllDeviceTypes
 ManageConfiguration|configuration||configuration/get configuration/delete
 ManageConfiguration|no_secret||configuration/put
+ManagePlugin|owner|plugins|plugin/list plugin/count
+ManagePlugin|shown_plugin|plugins|plugin/get
+ManagePlugin|user_token:denied place:filtered_network kind:filtered_type device somewhere:denied||plugin/insert
+ManagePlugin|plugin||plugin/update plugin/delete
+ManagePlugin|user_token plugin:creator exactly_creator reach||token/plugin/create
+-|grant_plugin||token/plugin/authenticate
 """
 RULES: dict[str, list[str]] = {}
 for M, C in (("Notification", "Network"), ("Command", "DeviceType")):
@@ -65,9 +71,11 @@ def expect(operation: str, caller: Any, target: Any, world: Any) -> tuple[int, s
     actions, checks, shows, _ = RULES[operation]
     who = Who(caller, set(actions.split()), target, world)
     first = "token lifetime action " if actions != "-" else "token lifetime " if caller.claims else ""
-    for check in (first + checks).split():
+    first = first if actions == "ManagePlugin" else first.replace("lifetime", "lifetime user_token")
+    for part in (first + checks).split():
+        check, _, told = part.partition(":")
         if not CHECKS[check](who, target, world):
-            status, text = REFUSALS.get(check, DENIED)
+            status, text = refusal(told or check, who.is_admin, who.everything)
             return status, text.format(**vars(target)), frozenset()
     shown = frozenset(name for what in shows.split() for name in SHOWN[what](who, target, world))
     return 200, "", shown if target.name is None else shown & {target.name}
@@ -81,13 +89,16 @@ class Who:
         self.wanted = wanted
         self.device = world.devices.get(target.device)
         self.target = world.users.get(target.user) if target.user else user
+        self.is_admin = self.everything = False
         if claims is None or user is None:
             return
         self.is_admin, every = user.role == 0, user.role == 0 or user.all_types
-        self.actions = set(ACTIONS[2:]) if 0 in (claims["a"] or ()) else {ACTIONS[i] for i in claims["a"] or ()}
-        self.networks = both(claims["n"], None if self.is_admin else user.networks)
-        self.unlimited = self.is_admin and (claims["a"], claims["n"], claims["dt"]) == ([0], ["*"], ["*"])
-        self.types = both(["*"] if claims["dt"] is None and every else claims["dt"], None if every else user.types)
+        a, n, dt = claims["a"] or [], claims.get("n", ["*"]), claims.get("dt", ["*"])
+        self.actions = set(ACTIONS[2:]) if 0 in a else {ACTIONS[i] for i in a}
+        self.networks = both(n, None if self.is_admin else user.networks)
+        self.types = both(["*"] if dt is None and every else dt, None if every else user.types)
+        self.everything = self.networks is None and self.types is None
+        self.unlimited = self.is_admin and self.everything and 0 in a
 
     def sees(self, network: int | None = None, type: int | None = None) -> bool:
         inside = network is None or self.networks is None or network in self.networks
@@ -106,13 +117,19 @@ def devices(j: Any, t: Any, w: Any) -> list[str]:
     return [d.id for d in found if t.device in (None, d.id) and (j is None or j.sees(d.network, d.type))]
 
 
+def plugins(j: Any, t: Any, w: Any) -> list[str]:
+    found = [p for p in w.plugins.values() if t.plugin in (None, p.topic) and t.user in (None, p.owner)]
+    return [p.name for p in found if j.is_admin or p.owner == j.user.id]
+
+
 def within(j: Any, networks: bool = False, types: bool = False) -> bool:
     inside = not networks or j.networks is None or j.target.networks <= j.networks
     return inside and (not types or j.types is None or (not j.target.all_types and j.target.types <= j.types))
 
 
 CHECKS: Any = {
-    "token": lambda j, t, w: j.claims and j.claims["t"] == 1 and "tpc" not in j.claims and j.user and not j.user.status,
+    "token": lambda j, t, w: j.claims and j.claims["t"] == 1 and j.user and not j.user.status,
+    "user_token": lambda j, t, w: "tpc" not in j.claims,
     "lifetime": lambda j, t, w: j.claims["e"] > time.time() * 1000,
     "action": lambda j, t, w: j.actions & j.wanted,
     "credentials": lambda j, t, w: t.login,
@@ -121,8 +138,6 @@ CHECKS: Any = {
     "refresh_user": lambda j, t, w: t.grant["u"] in w.users and w.users[t.grant["u"]].status == 0,
     "token_for": lambda j, t, w: j.is_admin or t.user == j.user.id,
     "is_active": lambda j, t, w: j.target.status == 0,
-    # Only who sees everything is told that something is not there.
-    "is_device": lambda j, t, w: t.device is None or j.device or j.networks is not None or j.types is not None,
     "device": lambda j, t, w: t.device is None or (j.device and j.sees(j.device.network, j.device.type)),
     "own_device": lambda j, t, w: not j.device or j.sees(j.device.network, j.device.type),
     "unblocked": lambda j, t, w: not j.device or not j.device.blocked,
@@ -135,14 +150,11 @@ CHECKS: Any = {
     "inside": lambda j, t, w: devices(j, t, w) == devices(None, t, w),
     "deletable": lambda j, t, w: j.is_admin or not any(w.devices[id].blocked for id in devices(j, t, w)),
     "place": lambda j, t, w: t.network is None or (t.network in w.networks and j.sees(t.network)),
-    "is_place": lambda j, t, w: not j.is_admin or CHECKS["place"](j, t, w),
     "kind": lambda j, t, w: t.type is None or (t.type in w.types and j.sees(None, t.type)),
-    "is_kind": lambda j, t, w: not j.is_admin or CHECKS["kind"](j, t, w),
     "somewhere": lambda j, t, w: t.device or ((t.network or j.networks != set()) and (t.type or j.types != set())),
     "into_network": lambda j, t, w: j.sees(t.network) if t.network else any(map(j.sees, j.user.networks)),
     "into_type": lambda j, t, w: j.sees(None, t.type) if t.type else j.types != set(),
     "exists": lambda j, t, w: t.network in (None, *w.networks) and t.type in (None, *w.types),
-    "new_user": lambda j, t, w: j.types is None,
     "user": lambda j, t, w: j.target and (j.is_admin or j.target is j.user),
     # Who may set a user's password can be that user, and what a user is given the caller must see.
     "within": lambda j, t, w: j.target is j.user or j.unlimited or (j.target.role == 1 and within(j, True, True)),
@@ -153,9 +165,16 @@ CHECKS: Any = {
     "typed": lambda j, t, w: t.type in j.target.types and j.sees(None, t.type),
     "limited": lambda j, t, w: not j.target.all_types,
     "configuration": lambda j, t, w: t.name in w.configuration,
+    "owner": lambda j, t, w: j.is_admin or t.user in (None, j.user.id),
+    "shown_plugin": plugins,
+    "plugin": lambda j, t, w: "tpc" in j.claims or (t.plugin in w.plugins and (j.is_admin or t.owner == j.user.id)),
+    "exactly_creator": lambda j, t, w: t.owner == j.user.id,
+    "reach": lambda j, t, w: within(j, True, True),
+    "grant_plugin": lambda j, t, w: t.plugin in w.plugins,
     "no_secret": lambda j, t, w: "secret" not in t.name,
 }
 SHOWN: Any = {
+    "plugins": plugins,
     "devices": devices,
     "networks": lambda j, t, w: [n for i, n in w.networks.items() if t.network in (None, i) and j.sees(i)],
     "types": lambda j, t, w: [n for i, n in w.types.items() if t.type in (None, i) and j.sees(None, i)],

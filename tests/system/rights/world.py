@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import secrets
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -45,9 +46,18 @@ class User:
     all_types: bool
 
 
+class Plugin(NamedTuple):
+    """owner: a user's id."""
+
+    topic: str
+    name: str
+    owner: int
+
+
 @dataclass
 class World:
-    """By label: ids in `network`, `type`, `person`; "missing" is an id that nobody has. The rest by id."""
+    """By label: ids in `network`, `type`, `person`, `topic`; "missing" is one that nobody has. The rest by id. Plugins
+    are disabled, so that nothing is collected for them."""
 
     mark: str
     network: dict[str, int]
@@ -57,6 +67,8 @@ class World:
     types: dict[int, str] = field(default_factory=dict)
     users: dict[int, User] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
+    topic: dict[str, str] = field(default_factory=dict)
+    plugins: dict[str, Plugin] = field(default_factory=dict)
     configuration: frozenset[str] = frozenset()
     sign: Sign = json.dumps
     messages: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -67,7 +79,7 @@ class World:
 
     def names_in(self, text: str) -> frozenset[str]:
         """Of entities of this world."""
-        return frozenset(re.findall(rf"{self.mark}-(?:net|typ|dev|usr)-[a-z]+", text))
+        return frozenset(re.findall(rf"{self.mark}-(?:net|typ|dev|usr|plg)-[a-z]+", text))
 
 
 def database_url(suite: Suite) -> str:
@@ -91,6 +103,7 @@ def build(db: psycopg.Connection[Any], count: int, sign: Sign) -> list[World]:
             ("devices (id, name, network_id, device_type_id, is_blocked)", map(_device_rows, worlds)),
             ("user_network (user_id, network_id)", map(_member_rows, worlds)),
             ("user_device_type (user_id, device_type_id)", map(_typed_rows, worlds)),
+            ("plugins (topic_name, name, user_id, filter, status, enabled)", map(_plugin_rows, worlds)),
             ("configuration (name, value)", ([(n, "1") for n in w.configuration] for w in worlds)),
         ):
             with cursor.copy(f"COPY {table} FROM STDIN") as copy:  # type: ignore[arg-type]
@@ -102,7 +115,13 @@ def build(db: psycopg.Connection[Any], count: int, sign: Sign) -> list[World]:
 def erase(db: psycopg.Connection[Any], worlds: list[World]) -> None:
     """All that has the worlds' marks, what cells have made too."""
     run = worlds[0].mark.partition("w")[0] + "w%"
-    for table, column in (("devices", "id"), ("networks", "name"), ("device_types", "name"), ("users", "login")):
+    for table, column in (
+        ("devices", "id"),
+        ("networks", "name"),
+        ("device_types", "name"),
+        ("users", "login"),
+        ("plugins", "name"),
+    ):
         db.execute(f"DELETE FROM {table} WHERE {column} LIKE %s", [run])  # type: ignore[arg-type]
     db.execute("DELETE FROM configuration WHERE name LIKE %s", [run])
 
@@ -129,6 +148,10 @@ def _made(mark: str, ids: dict[str, Any], sign: Sign) -> World:
         types = frozenset({kind["own"]}) if label == "typed" else frozenset(world.types)
         inside = networks.get(label, frozenset({network["own"]}))
         world.users[id] = User(id, f"{mark}-usr-{label}", role, status, inside, types, label != "typed")
+    world.topic = {label: f"plugin_topic_{uuid.uuid4()}" for label in ("own", "foreign", "missing")}
+    for label, owner in (("own", "client"), ("foreign", "other")):
+        topic = world.topic[label]
+        world.plugins[topic] = Plugin(topic, f"{mark}-plg-{label}", world.person[owner])
     world.configuration = frozenset({f"{mark}-conf-present"})
     return world
 
@@ -143,6 +166,10 @@ def _device_rows(world: World) -> list[tuple[Any, ...]]:
 
 def _member_rows(world: World) -> list[tuple[Any, ...]]:
     return [(u.id, n) for u in world.users.values() for n in u.networks]
+
+
+def _plugin_rows(world: World) -> list[tuple[Any, ...]]:
+    return [(*plugin, "*/*/*/*/*", 1, False) for plugin in world.plugins.values()]
 
 
 def _typed_rows(world: World) -> list[tuple[Any, ...]]:
