@@ -1,6 +1,7 @@
 """Bodies and query strings into structs."""
 
 import contextlib
+import json as builtin_json
 import time
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ class Body(Struct, rename="camel"):
 
 
 DECODER = web.Decoder(Body)
+MEGABYTE = 1 << 20
 
 
 def decode(text: str | bytes) -> Body:
@@ -68,6 +70,32 @@ def test_lenient(text: str, expected: Body) -> None:
     assert [getattr(got, f) for f in Body.__struct_fields__ if f != "parameters"] == [
         getattr(expected, f) for f in Body.__struct_fields__ if f != "parameters"
     ]
+
+
+TRICKY = st.text(st.sampled_from('[]{}"\\\\ a1,:'), max_size=12)
+
+
+@given(
+    st.recursive(
+        TRICKY | st.none(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TRICKY, inner, max_size=3)
+    ),
+    st.integers(55, 70),
+    st.integers(0, 80),
+)
+def test_depth_counts_brackets_outside_of_strings(value: Any, layers: int, width: int) -> None:
+    def depth(value: Any) -> int:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if inside is None else 1 + max(map(depth, inside), default=0)
+
+    value = [value, *([[]] * width)]
+    for _ in range(layers):
+        value = [value]
+    text = builtin_json.dumps(value).encode()
+    if depth(value) > json.MAX_DEPTH:
+        with pytest.raises(MalformedJson):
+            json.guard(text)
+    else:
+        json.guard(text)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +136,28 @@ def test_lenient(text: str, expected: Body) -> None:
     ],
 )
 def test_refused(text: str | bytes) -> None:
-    began = time.perf_counter()
     with pytest.raises(MalformedJson):
         decode(text)
-    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * MEGABYTE,
+        b'{"a":' * (MEGABYTE // 5),
+        b'{"parameters": [' + b",".join([b"[" * 60 + b"]" * 60] * (MEGABYTE // 122)) + b"]}",
+        b'{"login": "' + b"[" * 70 + b'", "parameters": [' + b'"",' * (MEGABYTE // 3 - 50) + b"1]}",
+        b'{"login": "' + b"\\\\" * (MEGABYTE // 2 - 10) + b'"}',
+        b'{"' + b'":1,"'.join(b"%d" % i for i in range(MEGABYTE // 11)) + b'":1}',
+    ],
+    ids=["open", "objects", "layers", "strings", "escapes", "keys"],
+)
+def test_no_body_stops_the_process_for_long(text: bytes) -> None:
+    """CPU time, ten times what it takes where nothing else runs."""
+    began = time.process_time()
+    with contextlib.suppress(MalformedJson):
+        decode(text)
+    assert time.process_time() - began < 0.5
 
 
 def test_depth_limit_is_exact() -> None:
