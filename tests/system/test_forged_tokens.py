@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from websockets.asyncio.client import connect
@@ -22,7 +23,6 @@ from tests.system.rights.world import World
 pytestmark = pytest.mark.system
 LIFE = 600_000
 AT_A_TIME = 50
-PLUGIN = "plugin_topic_0c6d7f3a-8d3b-4b53-9a43-2f1d8c0b9a11"
 Try = Callable[[str], Awaitable[Answer]]
 
 
@@ -87,6 +87,8 @@ def rest(http: Http, method: str, path: str, body: Any = None) -> Try:
         ("rest", "POST", "/token/create", {"userId": None, "actions": ["*"]}),
         ("auth", "POST", "/token/create", {"userId": None, "actions": ["*"]}),
         ("auth", "GET", "/info", None),
+        ("plugin_manager", "GET", "/plugin", None),
+        ("plugin_manager", "GET", "/info", None),
     ],
 )
 async def test_bearer(suite, world, base, service, method, path, body):
@@ -98,6 +100,56 @@ async def test_bearer(suite, world, base, service, method, path, body):
         answers = await each(forged(suite, base) | wrong_users(world), attempt)
     # More than a header may have: closed before it is read.
     assert answers == {"huge": Answer(0, "", "")}
+
+
+@pytest.mark.parametrize("service", ["rest", "plugin_manager"])
+async def test_bearer_of_a_plugin(suite, world, service):
+    """At the endpoints that take a plugin's token; at all others it is refused as a forged one is."""
+    base = of_plugin(world)
+    async with Http(getattr(suite, service)) as http:
+        assert (await http.ask("GET", "/plugin", None, suite.sign(base))).status == 200
+        answers = await each(forged(suite, base) | wrong_plugins(suite, world), rest(http, "GET", "/plugin"))
+        assert answers == {"huge": Answer(0, "", "")}
+        for path in ("/info", "/device", "/user/current") if service == "rest" else ("/info",):
+            assert (await http.ask("GET", path, None, suite.sign(base | {"a": [0]}))).status == 401, path
+
+
+@pytest.mark.parametrize("service", ["rest", "auth"])
+async def test_a_plugin_s_token_in_the_query(suite, world, service):
+    base = of_plugin(world)
+    async with Http(getattr(suite, service)) as http:
+
+        async def attempt(token: str) -> Answer:
+            return await http.ask(
+                "GET", f"/token/plugin/authenticate?token={quote(token, safe='', encoding='latin-1')}"
+            )
+
+        assert (await attempt(suite.sign(base))).text == "Plugin is disabled"  # all else is well
+        users = {f"user: {name}": callers.made(name, world).token for name in ("root", "client")}
+        tokens = forged(suite, base) | wrong_plugins(suite, world) | users
+        for name, token in tokens.items():
+            if name == "huge":
+                continue  # no request line is that long
+            answer = await attempt(token)
+            assert answer.status in (400, 401), (name, answer)
+            assert answer.text != "Plugin is disabled", name
+
+
+def of_plugin(world: World) -> dict[str, Any]:
+    return {"tpc": world.topic["own"], "a": [16], "t": 1, "e": now() + LIFE}
+
+
+def wrong_plugins(suite: Any, world: World) -> dict[str, str]:
+    base = of_plugin(world)
+    return {
+        "refresh token": suite.sign(base | {"t": 0}),
+        "missing": suite.sign(base | {"tpc": world.topic["missing"]}),
+        "topic of the bus": suite.sign(base | {"tpc": "requests"}),
+        "topic with a wildcard": suite.sign(base | {"tpc": "*"}),
+        "topic with a path": suite.sign(base | {"tpc": world.topic["own"] + "/../requests"}),
+        "list of topics": suite.sign(base | {"tpc": [world.topic["own"]]}),
+        "topic and user": suite.sign(base | {"u": world.person["root"]}),
+    }
 
 
 @pytest.mark.parametrize("service", ["rest", "auth", "websocket"])
@@ -153,17 +205,9 @@ async def test_websocket_handshake(suite, world, base):
 
 
 async def test_plugins_proxy(suite, world):
-    """The proxy answers each and goes on; the socket stays without rights."""
-    base = {"tpc": PLUGIN, "a": [16], "t": 1, "e": now() + LIFE}
+    """The proxy answers each and goes on; the socket stays without rights until a good token comes."""
     users = {name: suite.sign(callers.made(name, world).claims) for name in ("root", "client", "refresh", "expired")}
-    tokens = forged(suite, base) | users | {
-        "refresh token": suite.sign(base | {"t": 0}),
-        "topic of the bus": suite.sign(base | {"tpc": "requests"}),
-        "topic with a wildcard": suite.sign(base | {"tpc": "*"}),
-        "topic with a path": suite.sign(base | {"tpc": PLUGIN + "/../requests"}),
-        "list of topics": suite.sign(base | {"tpc": [PLUGIN]}),
-        "topic and user": suite.sign(base | {"u": world.person["root"]}),
-    }  # fmt: skip
+    tokens = forged(suite, of_plugin(world)) | users | wrong_plugins(suite, world)
     async with connect(suite.plugins, compression=None, max_size=None) as socket:
 
         async def ask(type: str, action: str, **payload: Any) -> dict[str, Any]:
@@ -173,8 +217,15 @@ async def test_plugins_proxy(suite, world):
 
         for name, token in tokens.items():
             assert (await ask("plugin", "authenticate", token=token))["s"] == 1, name
-        for topic in (PLUGIN, "requests"):
+        for topic in (world.topic["own"], "requests"):
             assert (await ask("topic", "subscribe", t=[topic]))["s"] == 1
+        async with Http(suite.plugin_manager) as http:
+            body, admin = json.dumps({"name": f"{world.mark}-plg-new"}).encode(), suite.token()
+            made = json.loads((await http.ask("POST", "/plugin", body, admin)).body)
+            try:
+                assert (await ask("plugin", "authenticate", token=made["accessToken"]))["s"] == 0
+            finally:
+                await http.ask("DELETE", f"/plugin?topicName={made['topicName']}", None, admin)
 
 
 async def test_bus(suite):

@@ -8,61 +8,43 @@ from tests.cases.refusals import refusal
 from tests.cases.tokens import ACTIONS
 
 # Actions, one of which is enough ("-": public) | checks in their order, check:refusal where that is not the check's |
-# what a success shows | operations. With $: for notifications and commands, for networks and device types.
+# what a success shows | operations. Rows with $ are two: for notifications and commands, for networks and device types.
 TABLE = """
--|||server/welcome server/info server/cacheInfo cluster/info
--|token||authenticate
--|credentials||token
--|refresh_type refresh_lifetime refresh_user||token/refresh
-ManageToken|token_for user is_active||token/create
-GetDevice||devices|device/list device/count
-GetDevice|device|devices|device/get
+-|||server/welcome server/info server/cacheInfo cluster/info; -|token||authenticate; -|credentials||token
+-|refresh_type refresh_lifetime refresh_user||token/refresh; ManageToken|token_for user is_active||token/create
+GetDevice||devices|device/list device/count; GetDevice|device|devices|device/get
 RegisterDevice|into_network into_type exists own_device removable||device/save
 RegisterDevice|device removable||device/delete
-GetDevice$M|device|devices|$m/list $m/get
-GetDevice$M|device unblocked|devices|$m/pollDevice
-GetDeviceCommand|device unblocked|devices|command/wait
-GetDevice$M|device unblocked place kind|devices|$m/poll
-GetDevice$M|device unblocked place kind somewhere||$m/subscribe
-GetDevice$M|||$m/unsubscribe
-CreateDevice$M|device unblocked||$m/insert
-UpdateDeviceCommand|device unblocked||command/update
+GetDevice$M|device|devices|$m/list $m/get; GetDevice$M|device unblocked|devices|$m/pollDevice
+GetDevice$M|device unblocked place kind|devices|$m/poll; GetDeviceCommand|device unblocked|devices|command/wait
+GetDevice$M|device unblocked place kind somewhere||$m/subscribe; GetDevice$M|||$m/unsubscribe
+CreateDevice$M|device unblocked||$m/insert; UpdateDeviceCommand|device unblocked||command/update
 GetDeviceCommand GetDeviceNotification|||subscription/list
-Get$C||$ks|$c/list $c/count
-Get$C|sees_$k $k|$ks devices|$c/get
-Manage$C|||$c/insert
-Manage$C|sees_$k $k||$c/update
-Manage$C|sees_$k $k inside deletable||$c/delete
-ManageUser||users|user/list user/count
-ManageUser|user|user networks_of|user/get
-GetCurrentUser||user networks_of|user/getCurrent
-UpdateCurrentUser|||user/updateCurrent
-ManageUser|every_type:new_user||user/insert
-ManageUser|user within||user/update
-ManageUser|user not_oneself within||user/delete
-GetNetwork|user member|networks|user/getNetwork
+Get$C||$ks|$c/list $c/count; Get$C|sees_$k $k|$ks devices|$c/get; Manage$C|||$c/insert
+Manage$C|sees_$k $k||$c/update; Manage$C|sees_$k $k inside deletable||$c/delete
+ManageUser||users|user/list user/count; ManageUser|user|user networks_of|user/get
+GetCurrentUser||user networks_of|user/getCurrent; UpdateCurrentUser|||user/updateCurrent
+ManageUser|every_type:new_user||user/insert; ManageUser|user within||user/update
+ManageUser|user not_oneself within||user/delete; GetNetwork|user member|networks|user/getNetwork
 ManageNetwork|sees_network user within_types network||user/assignNetwork
 ManageNetwork|sees_network user network||user/unassignNetwork
-ManageDeviceType|user|types_of|user/getDeviceTypes
-GetDeviceType|user typed|types|user/getDeviceType
+ManageDeviceType|user|types_of|user/getDeviceTypes; GetDeviceType|user typed|types|user/getDeviceType
 ManageDeviceType|sees_type user within_networks type limited||user/assignDeviceType
 ManageDeviceType|sees_type user type limited||user/unassignDeviceType
 ManageDeviceType|every_type user within_networks||user/allowAllDeviceTypes
 ManageDeviceType|every_type user||user/disallowAllDeviceTypes
 ManageConfiguration|configuration||configuration/get configuration/delete
 ManageConfiguration|no_secret||configuration/put
-ManagePlugin|owner|plugins|plugin/list plugin/count
-ManagePlugin|shown_plugin|plugins|plugin/get
+ManagePlugin|owner|plugins|plugin/list plugin/count; ManagePlugin|shown_plugin|plugins|plugin/get
 ManagePlugin|user_token:denied place:filtered_network kind:filtered_type device somewhere:denied||plugin/insert
-ManagePlugin|plugin||plugin/update plugin/delete
+ManagePlugin|plugin||plugin/update plugin/delete; -|grant_plugin||token/plugin/authenticate
 ManagePlugin|user_token plugin:creator exactly_creator reach||token/plugin/create
--|grant_plugin||token/plugin/authenticate
 """
 RULES: dict[str, list[str]] = {}
 for M, C in (("Notification", "Network"), ("Command", "DeviceType")):
     rows = TABLE.replace("$M", M).replace("$m", M.lower()).replace("$C", C).replace("$c", C.lower())
-    rows = rows.replace("$k", C.removeprefix("Device").lower()).strip()
-    RULES |= {name: row.split("|") for row in rows.splitlines() for name in row.split("|")[3].split()}
+    rows = rows.replace("$k", C.removeprefix("Device").lower()).replace("\n", ";").strip(";")
+    RULES |= {name: row.strip().split("|") for row in rows.split(";") for name in row.split("|")[3].split()}
 
 
 def expect(operation: str, caller: Any, target: Any, world: Any) -> tuple[int, str, frozenset[str]]:
