@@ -14,6 +14,7 @@ const { library } = require('./library');
 const { messages } = require('./messages');
 const { models } = require('./models');
 const { plugins } = require('./plugins');
+const { sequence } = require('./sequence');
 const { subscriptions } = require('./subscriptions');
 const { tokens, users } = require('./users');
 const World = require('./world');
@@ -26,7 +27,7 @@ async function main(mainServiceURL, authServiceURL, pluginServiceURL, login, pas
   await world.build(api);
   const sections = [
     devices, (w) => containers(w, 'network'), (w) => containers(w, 'deviceType'), server, messages,
-    (w) => subscriptions(w, { refreshToken }), (w) => plugins(w, { refreshToken }), users, tokens,
+    (w) => subscriptions(w, { refreshToken }), (w) => plugins(w, { refreshToken }), sequence, users, tokens,
   ];
   // The other way round over WebSocket, so that two programs do not want passwords hashed at the same time.
   if (!world.http) sections.reverse();

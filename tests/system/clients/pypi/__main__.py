@@ -21,6 +21,7 @@ from containers import containers  # noqa: E402
 from devices import devices  # noqa: E402
 from messages import messages  # noqa: E402
 from plumbing import plumbing  # noqa: E402
+from sequence import sequence  # noqa: E402
 from subscriptions import subscriptions  # noqa: E402
 from tokens import server, tokens  # noqa: E402
 from users import users  # noqa: E402
@@ -33,7 +34,11 @@ def main(url, login, password, refresh_token, prefix):
         world, token = World(api, url, prefix), {"access_token": api.token.access_token}
         sections = [devices, containers, users, messages, server]
         sections += [partial(tokens, credentials=credentials), partial(subscriptions, credentials=token)]
-        sections += [partial(calls, token=api.token.access_token), partial(plumbing, credentials=token)]
+        sections += [
+            partial(sequence, credentials=credentials),
+            partial(calls, token=api.token.access_token),
+            partial(plumbing, credentials=token),
+        ]
         # The other way round over WebSocket, so that two programs do not want passwords hashed at the same time.
         for section in sections if world.is_http else reversed(sections):
             section(world)
