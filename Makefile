@@ -50,7 +50,7 @@ lint: env-dev ## ruff, mypy --strict, import contracts
 format: env-dev ## let ruff write what it would complain about
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-docs: env ## write docs/settings.md anew
+docs: env ## write the pages anew that are made from the code: settings, errors, the WebSocket API
 	@$(BIN)/python -m deploy.docs
 
 lock: ## pin requirements/*.in anew (needs uv)

@@ -1,18 +1,17 @@
-"""`make docs`: docs/settings.md from the settings themselves."""
+"""`make docs`: the pages that are made from the code: settings, errors, the WebSocket API."""
 
 import importlib
 import sys
-from pathlib import Path
 
+from deploy import error_page, websocket_page
 from deploy.options import ROOT, Options
 from skep import settings
 
 PACKAGES = ("frontend", "backend", "auth", "plugin_manager", "ws_kafka_proxy", "mqtt_bridge")
-TARGET = ROOT / "docs" / "settings.md"
+FOLDER = ROOT / "docs"
 
 
-def text() -> str:
-    """The page."""
+def settings_page() -> str:
     parts = [
         "# Settings\n\nWritten by `make docs` from the settings; `python -m SERVICE --help` prints the same tables.\n",
         f"## `make run` (`python -m deploy.local`)\n\n```\n{settings.table(Options)}\n```\n",
@@ -24,8 +23,16 @@ def text() -> str:
     return "\n".join(parts)
 
 
-def main(target: Path = TARGET) -> int:
-    target.write_text(text())
+PAGES = {
+    "settings.md": settings_page,
+    "errors.md": error_page.text,
+    "protocols/websocket.md": websocket_page.text,
+}
+
+
+def main() -> int:
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
     return 0
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from msgspec import Struct
 
-from frontend.core.devices import descending
 from frontend.core.rights import Rights
 from skep.access import Principal
+from skep.metadata.lists import descending
 from skep.metadata.rows import ContainerChanges, Device, DeviceType, Network
 from skep.wire.fields import Description, Name
 

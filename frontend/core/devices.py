@@ -11,6 +11,7 @@ from frontend.core.messages import Acknowledged
 from frontend.core.rights import Rights
 from skep import errors
 from skep.access import Principal
+from skep.metadata.lists import descending
 from skep.metadata.rows import Device, DeviceChanges
 from skep.web.json import json_object
 from skep.wire.fields import DeviceName, Integer, JsonObject
@@ -100,11 +101,3 @@ class Devices:
         await self._rights.removable(caller, id)
         if not await self._repository.delete(id):
             raise errors.NotFound(f"Device with such deviceId = {id} not found")
-
-
-def descending(sort_order: str | None) -> bool:
-    """Of ASC, DESC or nothing, in any case. Raises BadRequest for anything else."""
-    order = "ASC" if sort_order is None else sort_order.upper()
-    if order not in ("ASC", "DESC"):
-        raise errors.BadRequest
-    return order == "DESC"

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from frontend.core.devices import descending
 from frontend.core.rights import Rights
 from skep import access, errors
 from skep.access import ADMIN, Principal
 from skep.metadata import passwords
+from skep.metadata.lists import descending
 from skep.metadata.rows import ACTIVE, DeviceType, Network, NewUser, User, UserChanges
 from skep.metadata.users import ADMIN_ONLY, check_allowed, check_login, missing, no_device_type, no_member
 from skep.web.json import json_object

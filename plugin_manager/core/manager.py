@@ -18,6 +18,7 @@ from plugin_manager.core.streams import Streams
 from plugin_manager.settings import Settings
 from skep import access, errors, logs
 from skep.access import Principal
+from skep.metadata.lists import descending
 from skep.metadata.plugin_sockets import Contact, PluginSockets
 from skep.metadata.plugins import Plugins, PluginState, check_access
 from skep.metadata.rows import PLUGIN_ACTIVE, PLUGIN_CREATED, NewPlugin, Plugin, PluginChanges, given
@@ -71,7 +72,7 @@ class Manager:
             query.status,
             query.user_id,
             query.sort_field,
-            (query.sort_order or "").upper() == "DESC",
+            descending(query.sort_order),
             query.take,
             query.skip,
         )

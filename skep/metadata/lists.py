@@ -37,6 +37,14 @@ def fits(number: int) -> bool:
     return 0 <= number <= BIGGEST
 
 
+def descending(sort_order: str | None) -> bool:
+    """Of ASC, DESC or nothing, in any case. Raises BadRequest for anything else."""
+    order = "ASC" if sort_order is None else sort_order.upper()
+    if order not in ("ASC", "DESC"):
+        raise errors.BadRequest
+    return order == "DESC"
+
+
 def page(
     query: Select[Any],
     sortable: Mapping[str, ColumnElement[Any]],

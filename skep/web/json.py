@@ -123,7 +123,10 @@ _LIST: msgspec.json.Decoder[list[Raw]] = msgspec.json.Decoder(list[Raw])
 def _texts(raw: Raw, kind: Any) -> Any:
     """`raw` with numbers and booleans quoted where `kind` wants text. Of a union the first fitting member counts."""
     data = bytes(raw)
-    for member, meta in members(kind):
+    kinds = list(members(kind))
+    if data not in _BOOLEANS and any(member in (int, float) for member, _ in kinds):
+        return raw  # a number is as good as text there
+    for member, meta in kinds:
         if member is str and data[:1] in _SCALARS and data and _is_text(data, meta):
             return Raw(b'"' + data + b'"')
         if typing.get_origin(member) is list and data.startswith(b"["):

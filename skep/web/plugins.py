@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from skep.access import Action, Principal
+from skep.errors import Conflict, NotFound
 from skep.web.context import Context
 from skep.web.routes import route
 from skep.wire.plugin_api import (
@@ -18,6 +19,8 @@ from skep.wire.plugin_api import (
     UpdateQuery,
 )
 from skep.wire.views import Count
+
+CHANGED = (NotFound, Conflict)
 
 
 class Plugins(Protocol):
@@ -44,19 +47,19 @@ async def get_plugin_count(ctx: Context, query: Selection) -> Count:
     return Count(await _plugins(ctx).count(ctx.caller, ctx.token, query))
 
 
-@route("POST", "/plugin", action=Action.MANAGE_PLUGIN, query=FilterQuery, body=Registration, status=201)
+@route("POST", "/plugin", action=Action.MANAGE_PLUGIN, query=FilterQuery, body=Registration, status=201, errors=CHANGED)
 async def post_plugin(ctx: Context, query: FilterQuery, body: Registration) -> PluginRegistered:
     """Register a plugin. What matches is collected for it when this is answered."""
     return await _plugins(ctx).register(ctx.caller, ctx.token, query, body)
 
 
-@route("PUT", "/plugin", action=Action.MANAGE_PLUGIN, query=UpdateQuery, status=204)
+@route("PUT", "/plugin", action=Action.MANAGE_PLUGIN, query=UpdateQuery, status=204, errors=CHANGED)
 async def put_plugin(ctx: Context, query: UpdateQuery) -> None:
     """Change a plugin; any field of the filter replaces the whole filter. Status INACTIVE disables it."""
     await _plugins(ctx).update(ctx.caller, ctx.token, query)
 
 
-@route("DELETE", "/plugin", action=Action.MANAGE_PLUGIN, query=TopicQuery, status=204)
+@route("DELETE", "/plugin", action=Action.MANAGE_PLUGIN, query=TopicQuery, status=204, errors=CHANGED)
 async def delete_plugin(ctx: Context, query: TopicQuery) -> None:
     """Delete a plugin, with all that waits for it."""
     await _plugins(ctx).delete(ctx.caller, ctx.token, query.topic_name)

@@ -35,7 +35,7 @@ def answers(kinds: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
 
 def bodies(kinds: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
     """As `answers`, for what `json.Decoder` accepts."""
-    kinds = [_describable(kind) for kind in kinds]
+    kinds = [describable(kind) for kind in kinds]
     schemas, components = answers(kinds)
     least = {name: value for kind in kinds for name, value in _least(kind)}
     required = {kind.__name__: getattr(kind, "required", ()) for kind in kinds}
@@ -70,7 +70,7 @@ def has_number(kind: type[Struct]) -> bool:
     return any(member is int or typing.get_args(member) == (int,) for member in plain)
 
 
-def _describable(kind: Any) -> Any:
+def describable(kind: Any) -> Any:
     """A body's type, without the defaults of type `Raw`, which msgspec can't describe."""
     if not any(isinstance(field.default, Raw) for field in msgspec.structs.fields(kind)):
         return kind

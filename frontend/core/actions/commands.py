@@ -16,7 +16,7 @@ from skep import errors
 from skep.access import Action
 from skep.metadata.rows import Device
 from skep.wire import views
-from skep.wire.fields import Integer
+from skep.wire.fields import Integer, Order, choice
 from skep.wire.messages import COMMAND, UPDATE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Get(Request, tag="command/get"):
     command_id: Integer | None = None
 
 
-@action(Get, Action.GET_DEVICE_COMMAND)
+@action(Get, Action.GET_DEVICE_COMMAND, reads=("deviceId",), answers={"command": views.CommandView})
 async def get(session: Session, request: Get) -> dict[str, Any]:
     device = await session.services.rights.device(session.caller, given_device(request))
     id = _given_id(request.command_id)
@@ -48,13 +48,13 @@ class ListCommands(Request, tag="command/list"):
     status: str | None = None
     start: Time | None = None
     end: Time | None = None
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("timestamp", "status", "command")] | None = None
+    sort_order: Order | None = None
     take: Integer | None = None
     skip: Integer | None = None
 
 
-@action(ListCommands, Action.GET_DEVICE_COMMAND)
+@action(ListCommands, Action.GET_DEVICE_COMMAND, reads=("deviceId",), answers={"commands": list[views.CommandView]})
 async def list_(session: Session, request: ListCommands) -> dict[str, Any]:
     device = await session.services.rights.device(session.caller, given_device(request))
     query = queries.listing(
@@ -78,7 +78,9 @@ class Insert(Request, tag="command/insert"):
     idempotency_key: str | None = None
 
 
-@action(Insert, Action.CREATE_DEVICE_COMMAND, ordered=True)
+@action(
+    Insert, Action.CREATE_DEVICE_COMMAND, ordered=True, reads=("deviceId",), answers={"command": views.CommandCreated}
+)
 def insert(session: Session, request: Insert) -> Outcome:
     device = session.services.rights.peek(session.caller, given_device(request))
     return _find_first(session, request) if device is None else _insert(session, request, device)
@@ -106,7 +108,7 @@ class Update(Request, tag="command/update"):
     command: CommandUpdateBody | None = None
 
 
-@action(Update, Action.UPDATE_DEVICE_COMMAND, ordered=True)
+@action(Update, Action.UPDATE_DEVICE_COMMAND, ordered=True, reads=("deviceId",))
 def update(session: Session, request: Update) -> Outcome:
     device = session.services.rights.peek(session.caller, given_device(request))
     return _find_then_update(session, request) if device is None else _update(session, request, device)
@@ -134,7 +136,7 @@ class Subscribe(Request, tag="command/subscribe"):
     limit: Annotated[int, Meta(ge=0, le=2**31)] | None = None
 
 
-@action(Subscribe, Action.GET_DEVICE_COMMAND)
+@action(Subscribe, Action.GET_DEVICE_COMMAND, reads=("deviceId",), answers={"subscriptionId": int})
 def subscribe(session: Session, request: Subscribe) -> Coroutine[Any, Any, Then]:
     kind = UPDATE if request.return_updated_commands else COMMAND
     return subscribing.subscribe(session, request, kind, 20 if request.limit is None else request.limit)

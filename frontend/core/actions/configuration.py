@@ -20,7 +20,7 @@ class Get(Request, tag="configuration/get"):
     name: str | None = None
 
 
-@action(Get, MANAGE)
+@action(Get, MANAGE, answers={"configuration": views.ConfigurationView})
 async def get(session: Session, request: Get) -> dict[str, Any]:
     found = await session.services.configuration.get(_name(request.name))
     return {"configuration": views.configuration(found)}
@@ -31,7 +31,7 @@ class Put(Request, tag="configuration/put"):
     value: ConfigurationValue | None = None
 
 
-@action(Put, MANAGE, ordered=True)
+@action(Put, MANAGE, ordered=True, answers={"configuration": views.ConfigurationView})
 async def put(session: Session, request: Put) -> dict[str, Any]:
     made = await session.services.configuration.put(_name(request.name), request.value)
     return {"configuration": views.configuration(made)}

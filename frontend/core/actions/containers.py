@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from msgspec import Raw
 
@@ -13,7 +13,7 @@ from frontend.core.containers import ContainerBody, Containers, NewContainer
 from skep import errors
 from skep.access import Action
 from skep.web.json import NULL
-from skep.wire.fields import Natural
+from skep.wire.fields import Natural, Order, Pattern, choice
 
 if TYPE_CHECKING:
     from frontend.core.services import Services
@@ -48,13 +48,13 @@ def _declare(
 
     class List(Request, tag=f"{prefix}/list"):
         name: str | None = None
-        name_pattern: str | None = None
-        sort_field: str | None = None
-        sort_order: str | None = None
+        name_pattern: Pattern | None = None
+        sort_field: Annotated[str, choice("id", "name")] | None = None
+        sort_order: Order | None = None
         take: Natural | None = None
         skip: Natural | None = None
 
-    @action(List, read)
+    @action(List, read, answers={f"{key}s": list[views.ContainerView]})
     async def list_(session: Session, request: List) -> dict[str, Any]:
         take = 20 if request.take is None else request.take
         page = request.sort_field, request.sort_order, take, request.skip or 0
@@ -63,23 +63,23 @@ def _declare(
 
     class Count(Request, tag=f"{prefix}/count"):
         name: str | None = None
-        name_pattern: str | None = None
+        name_pattern: Pattern | None = None
 
-    @action(Count, read)
+    @action(Count, read, answers={"count": int})
     async def count(session: Session, request: Count) -> dict[str, Any]:
         return {"count": await of(session.services).count(session.caller, request.name, request.name_pattern)}
 
     class Get(Request, tag=f"{prefix}/get"):
         pass
 
-    @action(Get, read)
+    @action(Get, read, reads=(f"{key}Id",), answers={key: views.ContainerFull})
     async def get(session: Session, request: Get) -> dict[str, Any]:
         return {key: views.container_full(*await of(session.services).get(session.caller, target(request)))}
 
     class Insert(Request, tag=f"{prefix}/insert", rename={"body": key}):
         body: _Inserted | None = None
 
-    @action(Insert, manage, ordered=True)
+    @action(Insert, manage, ordered=True, answers={key: views.Created})
     async def insert(session: Session, request: Insert) -> dict[str, Any]:
         body = given(request.body)
         if body.id != NULL:
@@ -89,14 +89,14 @@ def _declare(
     class Update(Request, tag=f"{prefix}/update", rename={"body": key}):
         body: ContainerBody | None = None
 
-    @action(Update, manage, ordered=True)
+    @action(Update, manage, ordered=True, reads=(f"{key}Id",))
     async def update(session: Session, request: Update) -> None:
         await of(session.services).update(session.caller, target(request), given(request.body))
 
     class Delete(Request, tag=f"{prefix}/delete"):
         force: bool | None = None
 
-    @action(Delete, manage, ordered=True)
+    @action(Delete, manage, ordered=True, reads=(f"{key}Id",))
     async def delete(session: Session, request: Delete) -> None:
         await of(session.services).delete(session.caller, target(request), bool(request.force))
 

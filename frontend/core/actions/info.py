@@ -16,7 +16,7 @@ class ServerInfo(Request, tag="server/info"):
     pass
 
 
-@action(ServerInfo)
+@action(ServerInfo, answers={"info": views.ServerInfo})
 def server(session: Session, request: ServerInfo) -> dict[str, Any]:
     time = timestamps.format(services.now())
     return {"info": views.ServerInfo(services.API_VERSION, time, session.rest_url)}
@@ -26,7 +26,7 @@ class CacheInfo(Request, tag="server/cacheInfo"):
     pass
 
 
-@action(CacheInfo)
+@action(CacheInfo, answers={"cacheInfo": views.CacheInfo})
 def cache(session: Session, request: CacheInfo) -> dict[str, Any]:
     return {"cacheInfo": services.cache_info(session.services)}
 
@@ -35,6 +35,6 @@ class ClusterInfo(Request, tag="cluster/info"):
     pass
 
 
-@action(ClusterInfo)
+@action(ClusterInfo, answers={"clusterInfo": views.ClusterInfo})
 async def cluster(session: Session, request: ClusterInfo) -> dict[str, Any]:
     return {"clusterInfo": await services.cluster_info(session.services)}

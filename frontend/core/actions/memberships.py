@@ -17,7 +17,7 @@ class GetNetwork(UserRequest, tag="user/getNetwork"):
     pass
 
 
-@action(GetNetwork, Action.GET_NETWORK)
+@action(GetNetwork, Action.GET_NETWORK, reads=("networkId",), answers={"network": views.UserNetwork})
 async def get_network(session: Session, request: GetNetwork) -> dict[str, Any]:
     id = request.target
     found = await session.services.users.network(session.caller, id, _network(request))
@@ -28,7 +28,7 @@ class AssignNetwork(UserRequest, tag="user/assignNetwork"):
     pass
 
 
-@action(AssignNetwork, Action.MANAGE_NETWORK, ordered=True)
+@action(AssignNetwork, Action.MANAGE_NETWORK, ordered=True, reads=("networkId",))
 async def assign_network(session: Session, request: AssignNetwork) -> None:
     await session.services.users.assign_network(session.caller, request.target, _network(request), True)
 
@@ -37,7 +37,7 @@ class UnassignNetwork(UserRequest, tag="user/unassignNetwork"):
     pass
 
 
-@action(UnassignNetwork, Action.MANAGE_NETWORK, ordered=True)
+@action(UnassignNetwork, Action.MANAGE_NETWORK, ordered=True, reads=("networkId",))
 async def unassign_network(session: Session, request: UnassignNetwork) -> None:
     await session.services.users.assign_network(session.caller, request.target, _network(request), False)
 
@@ -46,7 +46,7 @@ class GetDeviceTypes(UserRequest, tag="user/getDeviceTypes"):
     pass
 
 
-@action(GetDeviceTypes, Action.MANAGE_DEVICE_TYPE)
+@action(GetDeviceTypes, Action.MANAGE_DEVICE_TYPE, answers={"deviceTypes": list[views.ContainerView]})
 async def get_device_types(session: Session, request: GetDeviceTypes) -> dict[str, Any]:
     found = await session.services.users.device_types(session.caller, request.target)
     return {"deviceTypes": [views.container(row) for row in found]}
@@ -56,7 +56,7 @@ class GetDeviceType(UserRequest, tag="user/getDeviceType"):
     pass
 
 
-@action(GetDeviceType, Action.GET_DEVICE_TYPE)
+@action(GetDeviceType, Action.GET_DEVICE_TYPE, reads=("deviceTypeId",), answers={"deviceType": views.UserDeviceType})
 async def get_device_type(session: Session, request: GetDeviceType) -> dict[str, Any]:
     id = request.target
     found = await session.services.users.device_type(session.caller, id, _device_type(request))
@@ -67,7 +67,7 @@ class AssignDeviceType(UserRequest, tag="user/assignDeviceType"):
     pass
 
 
-@action(AssignDeviceType, Action.MANAGE_DEVICE_TYPE, ordered=True)
+@action(AssignDeviceType, Action.MANAGE_DEVICE_TYPE, ordered=True, reads=("deviceTypeId",))
 async def assign_device_type(session: Session, request: AssignDeviceType) -> None:
     await session.services.users.assign_device_type(session.caller, request.target, _device_type(request), True)
 
@@ -76,7 +76,7 @@ class UnassignDeviceType(UserRequest, tag="user/unassignDeviceType"):
     pass
 
 
-@action(UnassignDeviceType, Action.MANAGE_DEVICE_TYPE, ordered=True)
+@action(UnassignDeviceType, Action.MANAGE_DEVICE_TYPE, ordered=True, reads=("deviceTypeId",))
 async def unassign_device_type(session: Session, request: UnassignDeviceType) -> None:
     await session.services.users.assign_device_type(session.caller, request.target, _device_type(request), False)
 

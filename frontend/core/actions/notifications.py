@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from frontend.core import messages, queries
 from frontend.core.actions import subscribing
@@ -13,7 +13,7 @@ from skep import errors
 from skep.access import Action
 from skep.metadata.rows import Device
 from skep.wire import views
-from skep.wire.fields import Integer
+from skep.wire.fields import Integer, Order, choice
 from skep.wire.messages import NOTIFICATION, List
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Get(Request, tag="notification/get"):
     notification_id: Integer | str | None = None
 
 
-@action(Get, Action.GET_DEVICE_NOTIFICATION)
+@action(Get, Action.GET_DEVICE_NOTIFICATION, reads=("deviceId",), answers={"notification": views.NotificationView})
 async def get(session: Session, request: Get) -> dict[str, Any]:
     device = await session.services.rights.device(session.caller, given_device(request))
     if request.notification_id is None:
@@ -45,13 +45,18 @@ class ListNotifications(Request, tag="notification/list"):
     names: list[str] | None = None
     start: Time | None = None
     end: Time | None = None
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("timestamp", "notification")] | None = None
+    sort_order: Order | None = None
     take: Integer | None = None
     skip: Integer | None = None
 
 
-@action(ListNotifications, Action.GET_DEVICE_NOTIFICATION)
+@action(
+    ListNotifications,
+    Action.GET_DEVICE_NOTIFICATION,
+    reads=("deviceId",),
+    answers={"notifications": list[views.NotificationView]},
+)
 async def list_(session: Session, request: ListNotifications) -> dict[str, Any]:
     caller = session.caller
     wanted = [request.device_id] if request.device_id else request.device_ids or [given_device(request)]
@@ -81,7 +86,13 @@ class Insert(Request, tag="notification/insert"):
     idempotency_key: str | None = None
 
 
-@action(Insert, Action.CREATE_DEVICE_NOTIFICATION, ordered=True)
+@action(
+    Insert,
+    Action.CREATE_DEVICE_NOTIFICATION,
+    ordered=True,
+    reads=("deviceId",),
+    answers={"notification": views.NotificationCreated},
+)
 def insert(session: Session, request: Insert) -> Outcome:
     device = session.services.rights.peek(session.caller, given_device(request))
     return _find_first(session, request) if device is None else _insert(session, request, device)
@@ -111,7 +122,7 @@ class Subscribe(Request, tag="notification/subscribe"):
     timestamp: Time | None = None
 
 
-@action(Subscribe, Action.GET_DEVICE_NOTIFICATION)
+@action(Subscribe, Action.GET_DEVICE_NOTIFICATION, reads=("deviceId",), answers={"subscriptionId": int})
 def subscribe(session: Session, request: Subscribe) -> Coroutine[Any, Any, Then]:
     return subscribing.subscribe(session, request, NOTIFICATION, 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -11,8 +11,16 @@ from frontend.core.actions.table import Request, action
 from skep import errors
 from skep.access import Action
 from skep.web import json
-from skep.wire.fields import Natural
-from skep.wire.plugin_api import FilterQuery, ListQuery, Registration, Selection, UpdateQuery
+from skep.wire.fields import Natural, Order, Pattern, choice
+from skep.wire.plugin_api import (
+    FilterQuery,
+    ListQuery,
+    PluginRegistered,
+    PluginView,
+    Registration,
+    Selection,
+    UpdateQuery,
+)
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
@@ -23,26 +31,26 @@ NO_BODY = "Plugin is required"
 
 class Count(Request, tag="plugin/count"):
     name: str | None = None
-    name_pattern: str | None = None
+    name_pattern: Pattern | None = None
     topic_name: str | None = None
     status: int | None = None
     user_id: int | None = None
 
 
-@action(Count, Action.MANAGE_PLUGIN)
+@action(Count, Action.MANAGE_PLUGIN, answers={"count": int})
 async def count(session: Session, request: Count) -> dict[str, Any]:
     selection = Selection(**_same(request, Selection))
     return {"count": await session.services.plugins.count(session.caller, session.token, selection)}
 
 
 class List(Count, tag="plugin/list"):
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("id", "name")] | None = None
+    sort_order: Order | None = None
     take: Natural | None = None
     skip: Natural | None = None
 
 
-@action(List, Action.MANAGE_PLUGIN)
+@action(List, Action.MANAGE_PLUGIN, answers={"plugins": list[PluginView]})
 async def list_(session: Session, request: List) -> dict[str, Any]:
     take = 20 if request.take is None else request.take
     query = ListQuery(**_same(request, ListQuery) | {"take": take, "skip": request.skip or 0})
@@ -53,7 +61,7 @@ class Get(Request, tag="plugin/get"):
     topic_name: str | None = None
 
 
-@action(Get, Action.MANAGE_PLUGIN)
+@action(Get, Action.MANAGE_PLUGIN, answers={"plugin": PluginView})
 async def get(session: Session, request: Get) -> dict[str, Any]:
     query = ListQuery(topic_name=request.topic_name or "")
     found = await session.services.plugins.list(session.caller, session.token, query)
@@ -76,7 +84,7 @@ class Insert(_Filtered, tag="plugin/insert"):
     plugin: Registration | None = None
 
 
-@action(Insert, Action.MANAGE_PLUGIN, ordered=True)
+@action(Insert, Action.MANAGE_PLUGIN, ordered=True, answers={"plugin": PluginRegistered})
 async def insert(session: Session, request: Insert) -> dict[str, Any]:
     if request.plugin is None:
         raise errors.BadRequest(NO_BODY)

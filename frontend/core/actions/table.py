@@ -10,7 +10,8 @@ coroutine for one of these; it raises `SkepError`. ordered: requests behind this
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import msgspec
@@ -65,6 +66,10 @@ class Entry(NamedTuple):
     handler: Handler
     ordered: bool
     lenient: json.Decoder[Request]
+    answers: Mapping[str, Any]
+    """Names and types of what a success has besides the envelope."""
+    reads: tuple[str, ...]
+    """Those of `Request`'s fields that it uses."""
 
 
 _by_name: dict[str, Entry] = {}
@@ -73,10 +78,14 @@ _decoder: msgspec.json.Decoder[Any] | None = None
 
 
 def action(
-    kind: type[Request], *permissions: Action, ordered: bool = False
+    kind: type[Request],
+    *permissions: Action,
+    ordered: bool = False,
+    reads: tuple[str, ...] = (),
+    answers: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Callable[[Session, Any], Any]], Callable[[Session, Any], Any]]:
-    """Declare the handler of the action that `kind`'s tag names. Raises TypeError at import for a permission that
-    is none and an action that is there already."""
+    """Declare the handler of the action that `kind`'s tag names. reads, answers: as in `Entry`. Raises TypeError at
+    import for a permission that is none and an action that is there already."""
     name = str(kind.__struct_config__.tag)
     if any(not isinstance(p, Action) or p in (Action.ANY, Action.NONE) for p in permissions):
         raise TypeError(f"{name}: {permissions} are no permissions")
@@ -85,7 +94,7 @@ def action(
 
     def declare(handler: Callable[[Session, Any], Any]) -> Callable[[Session, Any], Any]:
         global _decoder
-        entry = Entry(name, json.encode(name), kind, permissions, handler, ordered, json.Decoder(kind))
+        entry = Entry(name, json.encode(name), kind, permissions, handler, ordered, json.Decoder(kind), answers, reads)
         _by_name[name] = _by_kind[kind] = entry
         _decoder = None
         return handler
@@ -106,12 +115,17 @@ def entry_of(request: Request) -> Entry:
     return _by_kind[type(request)]
 
 
-def find(name: str) -> Entry | None:
-    return _by_name.get(name)
+def entries() -> list[Entry]:
+    """By name."""
+    return [_by_name[name] for name in sorted(_by_name)]
 
 
 def names() -> list[str]:
     return sorted(_by_name)
+
+
+def find(name: str) -> Entry | None:
+    return _by_name.get(name)
 
 
 def permit(entry: Entry, session: Session) -> None:

@@ -35,7 +35,7 @@ class Token(Request, tag="token"):
     password: str | None = None
 
 
-@action(Token)
+@action(Token, answers={"accessToken": str, "refreshToken": str})
 async def token(session: Session, request: Token) -> dict[str, Any]:
     pair = await session.services.tokens.login(request.login, request.password, session.address)
     return {"accessToken": pair.access_token, "refreshToken": pair.refresh_token}
@@ -45,7 +45,7 @@ class Refresh(Request, tag="token/refresh"):
     refresh_token: str | None = None
 
 
-@action(Refresh)
+@action(Refresh, answers={"accessToken": str})
 async def refresh(session: Session, request: Refresh) -> dict[str, Any]:
     made = await session.services.tokens.refresh(request.refresh_token)
     return {"accessToken": made.access_token}
@@ -55,7 +55,7 @@ class Create(Request, tag="token/create"):
     payload: Raw = json.NULL
 
 
-@action(Create, Action.MANAGE_TOKEN)
+@action(Create, Action.MANAGE_TOKEN, answers={"accessToken": str, "refreshToken": str})
 async def create(session: Session, request: Create) -> dict[str, Any]:
     body = bytes(request.payload).strip()
     if not body.startswith(b"{"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from frontend.core import views
 from frontend.core.actions.table import Request, action, given_id
 from frontend.core.users import NewUserBody, UserBody
 from skep import errors
 from skep.access import Action
-from skep.wire.fields import Integer, Natural
+from skep.wire.fields import Integer, Natural, Order, Pattern, choice
 
 if TYPE_CHECKING:
     from frontend.core.session import Session
@@ -31,16 +31,16 @@ class UserRequest(Request):
 
 class ListUsers(Request, tag="user/list"):
     login: str | None = None
-    login_pattern: str | None = None
+    login_pattern: Pattern | None = None
     role: Integer | None = None
     status: Integer | None = None
-    sort_field: str | None = None
-    sort_order: str | None = None
+    sort_field: Annotated[str, choice("id", "login")] | None = None
+    sort_order: Order | None = None
     take: Natural | None = None
     skip: Natural | None = None
 
 
-@action(ListUsers, MANAGE)
+@action(ListUsers, MANAGE, answers={"users": list[views.UserView]})
 async def list_(session: Session, request: ListUsers) -> dict[str, Any]:
     filters = request.login, request.login_pattern, request.role, request.status
     page = request.sort_field, request.sort_order, 20 if request.take is None else request.take, request.skip or 0
@@ -50,12 +50,12 @@ async def list_(session: Session, request: ListUsers) -> dict[str, Any]:
 
 class Count(Request, tag="user/count"):
     login: str | None = None
-    login_pattern: str | None = None
+    login_pattern: Pattern | None = None
     role: Integer | None = None
     status: Integer | None = None
 
 
-@action(Count, MANAGE)
+@action(Count, MANAGE, answers={"count": int})
 async def count(session: Session, request: Count) -> dict[str, Any]:
     filters = request.login, request.login_pattern, request.role, request.status
     return {"count": await session.services.users.count(session.caller, *filters)}
@@ -65,7 +65,7 @@ class Get(UserRequest, tag="user/get"):
     pass
 
 
-@action(Get, MANAGE)
+@action(Get, MANAGE, answers={"user": views.UserFull})
 async def get(session: Session, request: Get) -> dict[str, Any]:
     return {"user": views.user_full(*await session.services.users.get(session.caller, request.target))}
 
@@ -74,7 +74,7 @@ class GetCurrent(Request, tag="user/getCurrent"):
     pass
 
 
-@action(GetCurrent, Action.GET_CURRENT_USER)
+@action(GetCurrent, Action.GET_CURRENT_USER, answers={"current": views.UserFull})
 async def get_current(session: Session, request: GetCurrent) -> dict[str, Any]:
     caller = session.caller
     return {"current": views.user_full(*await session.services.users.get(caller, caller.user_id))}
@@ -84,7 +84,7 @@ class Insert(Request, tag="user/insert"):
     user: NewUserBody | None = None
 
 
-@action(Insert, MANAGE, ordered=True)
+@action(Insert, MANAGE, ordered=True, answers={"user": views.UserCreated})
 async def insert(session: Session, request: Insert) -> dict[str, Any]:
     return {"user": views.user_created(await session.services.users.insert(session.caller, _given(request.user)))}
 

@@ -127,7 +127,7 @@ class FakeBus:
             self.logins.append(body)
             if body.password == "wrong":
                 raise Failed(401, "Invalid credentials")
-        if isinstance(body, messages.Refresh):
+        if isinstance(body, messages.Refresh) and body.refresh_token != "good":
             raise Failed(401, "")
         return messages.encode(messages.Tokens("access", "refresh"))
 

@@ -72,6 +72,15 @@ def test_lenient(text: str, expected: Body) -> None:
     ]
 
 
+def test_a_number_stays_one_where_both_are_read() -> None:
+    class Either(Struct):
+        name: str
+        at: str | int | float | None = None
+
+    read = web.Decoder(Either).decode(b'{"name": true, "at": -1.5}')
+    assert (read.name, read.at) == ("true", -1.5)
+
+
 TRICKY = st.text(st.sampled_from('[]{}"\\\\ a1,:'), max_size=12)
 
 
