@@ -85,8 +85,7 @@ export class Positions {
   /** A message came: its place, for `done`. */
   received(partition, offset) {
     let places = this.#places.get(partition);
-    // Where the server goes back, what it sent before comes again, and must not confirm what comes between.
-    if (!places || (places.length && offset <= places.at(-1).offset)) this.#places.set(partition, (places = []));
+    if (!places) this.#places.set(partition, (places = []));
     const place = { partition, offset, done: false };
     places.push(place);
     return place;

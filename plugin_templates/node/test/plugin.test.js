@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 
 import { Handler, PAUSE, Plugin, Unusable } from '../skep-plugin/plugin.js';
-import { Bus, Queue, Rest, TOPIC, command, notification } from './scripted.js';
+import { Bus, Queue, Rest, TOPIC, command, expiry, notification } from './scripted.js';
 
 PAUSE.first = 10;
 let rest, bus, folder, running;
@@ -172,19 +172,6 @@ test('no more at a time than asked for', async () => {
   await peer.confirmed(2);
 });
 
-test('where the server goes back, old offsets confirm nothing', async () => {
-  const { handler } = started();
-  handler.hold = { old: gate(), new: gate() };
-  const peer = await bus.peer();
-  await peer.letIn();
-  peer.push(notification(1, 'old'), 500);
-  peer.push(notification(2, 'new'), 0);
-  handler.hold.old.open();
-  assert.equal((await handler.seen.take())[1].id, 1);
-  handler.hold.new.open();
-  await peer.confirmed(0);
-});
-
 test('without the extension it does all that it received', async () => {
   bus.stop();
   bus = await new Bus().start(false);
@@ -202,6 +189,10 @@ test('without the extension it does all that it received', async () => {
   const unsubscribe = await peer.expect('topic', 'unsubscribe');
   peer.push(notification(3), 2);
   peer.reply(unsubscribe);
+  for (let round = 0; round < 2; round++) {
+    peer.socket.ping(); // It has read the reply, and gone on.
+    await once(peer.socket, 'pong');
+  }
   handler.hold.d1.open();
   await ended;
   assert.deepEqual(handler.began, [1, 2, 3]);
@@ -226,12 +217,12 @@ test('gaps are told', async () => {
 });
 
 test('a fresh token comes before the old one ends', async () => {
-  rest.life = 2600;
+  rest.life = 5000;
   started();
   const peer = await bus.peer();
   const first = await peer.letIn();
   const again = await peer.expect('plugin', 'authenticate');
-  assert.notEqual(again.p.token, first);
+  assert.ok(Date.now() < expiry(first) && expiry(first) < expiry(again.p.token));
   peer.reply(again);
   peer.push(notification(1), 0);
   await peer.confirmed(0);

@@ -22,7 +22,7 @@ export class Queue {
     if (this.#items.length) return this.#items.shift();
     let timer;
     const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`${what} did not come`)), 10_000);
+      timer = setTimeout(() => reject(new Error(`${what} did not come`)), 30_000);
     });
     try {
       return await Promise.race([new Promise((resolve) => this.#waiting.push(resolve)), late]);
@@ -35,6 +35,11 @@ export class Queue {
 export function token(number, life) {
   const payload = { payload: { e: Date.now() + life, t: 1, tpc: TOPIC, number } };
   return `e30.${Buffer.from(JSON.stringify(payload)).toString('base64url')}.sig`;
+}
+
+/** ms since the epoch */
+export function expiry(text) {
+  return JSON.parse(Buffer.from(text.split('.')[1], 'base64url').toString()).payload.e;
 }
 
 /** The REST API. requests: what was asked. answers: path -> [status, body] instead of the usual. */

@@ -96,9 +96,6 @@ class Positions:
 
     def received(self, partition: int, offset: int) -> Place:
         places = self._places.setdefault(partition, deque())
-        if places and offset <= places[-1].offset:
-            # The server goes back: what it sent before comes again, and must not confirm what comes between.
-            places.clear()
         place = Place(partition, offset)
         places.append(place)
         return place

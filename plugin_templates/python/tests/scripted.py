@@ -34,7 +34,7 @@ class Rest:
     def asked(self, path: str, times: int) -> None:
         """Wait until it was asked that often."""
         with self.change:
-            assert self.change.wait_for(lambda: self.paths().count(path) >= times, 10)
+            assert self.change.wait_for(lambda: self.paths().count(path) >= times, 30)
 
     def answer(self, path: str) -> tuple[int, dict[str, Any]]:
         path = path.partition("?")[0]
@@ -51,6 +51,12 @@ class Rest:
 def token(number: int, life: float) -> str:
     payload = {"payload": {"e": int((time.time() + life) * 1000), "t": 1, "tpc": TOPIC, "number": number}}
     return f"e30.{base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip('=')}.sig"
+
+
+def expiry(text: str) -> float:
+    """Seconds since the epoch."""
+    claims = text.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["payload"]["e"] / 1000
 
 
 @contextlib.contextmanager
@@ -94,7 +100,7 @@ class Peer:
 
     async def receive(self) -> list[dict[str, Any]]:
         """The next frame, as a list."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             frame = json.loads(await self.socket.recv())
         return frame if isinstance(frame, list) else [frame]
 
@@ -147,7 +153,7 @@ class Bus:
         await socket.wait_closed()
 
     async def peer(self) -> Peer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self._peers.get()
 
 

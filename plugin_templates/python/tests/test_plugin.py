@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +60,7 @@ class Collector(Handler):
         await self.seen.put((kind, message))
 
     async def next(self) -> tuple[str, Message | Gap]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.seen.get()
 
 
@@ -73,7 +74,7 @@ class World:
         self.running = asyncio.create_task(self.plugin.run())
 
     async def stopped(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.running
 
 
@@ -218,22 +219,6 @@ def test_confirms_only_what_is_done_and_keeps_each_devices_order(rest, tmp_path)
     asyncio.run(scenario())
 
 
-def test_where_the_server_goes_back_old_offsets_confirm_nothing(rest, tmp_path):
-    async def scenario():
-        async with world(rest, tmp_path) as it:
-            it.handler.hold = {"old": asyncio.Event(), "new": asyncio.Event()}
-            peer = await it.bus.peer()
-            await peer.let_in()
-            await peer.push(notification(1, "old"), 500)
-            await peer.push(notification(2, "new"), 0)
-            it.handler.hold["old"].set()
-            assert (await it.handler.next())[1].id == 1
-            it.handler.hold["new"].set()
-            await peer.confirmed(0)
-
-    asyncio.run(scenario())
-
-
 def test_without_the_extension_it_does_all_that_it_received(rest, tmp_path):
     async def scenario():
         async with world(rest, tmp_path, extension=False, group="") as it:
@@ -249,6 +234,8 @@ def test_without_the_extension_it_does_all_that_it_received(rest, tmp_path):
             unsubscribe = await peer.expect("topic", "unsubscribe")
             await peer.push(notification(3), 2)
             await peer.reply(unsubscribe)
+            for _ in range(2):  # It has read the reply, and gone on.
+                await (await peer.socket.ping())
             it.handler.hold["d1"].set()
             await it.stopped()
             assert it.handler.began == [1, 2, 3]
@@ -282,14 +269,14 @@ def test_gaps_are_told(rest, tmp_path):
 
 
 def test_a_fresh_token_comes_before_the_old_one_ends(rest, tmp_path):
-    rest.life = 2.6
+    rest.life = 5
 
     async def scenario():
         async with world(rest, tmp_path) as it:
             peer = await it.bus.peer()
             first = await peer.let_in()
             again = await peer.expect("plugin", "authenticate")
-            assert again["p"]["token"] != first
+            assert time.time() < scripted.expiry(first) < scripted.expiry(again["p"]["token"])
             await peer.reply(again)
             await peer.push(notification(1), 0)
             await peer.confirmed(0)
@@ -443,4 +430,4 @@ def test_sigterm_stops_it(rest, tmp_path):
     with running:
         rest.asked("/token", 1)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(10) == 0
+        assert running.wait(30) == 0

@@ -24,10 +24,6 @@ final class Positions {
 
     synchronized Place received(long partition, long offset) {
         Deque<Place> queue = places.computeIfAbsent(partition, any -> new ArrayDeque<>());
-        if (!queue.isEmpty() && offset <= queue.getLast().offset) {
-            // The server goes back: what it sent before comes again, and must not confirm what comes between.
-            queue.clear();
-        }
         Place place = new Place(partition, offset);
         queue.add(place);
         return place;

@@ -265,7 +265,7 @@ final class Session implements WebSocket.Listener {
             if (handled.isEmpty()) {
                 clock.schedule(this::confirm, GATHER, TimeUnit.MILLISECONDS);
             }
-            handled.merge(place.partition, offset.getAsLong(), Math::max);
+            handled.put(place.partition, offset.getAsLong());
         }
     }
 

@@ -49,7 +49,7 @@ final class ScriptedBus implements AutoCloseable {
 
             @Override
             public void onWebsocketPong(WebSocket socket, Framedata frame) {
-                socket.<Peer>getAttachment().pong.complete(null);
+                socket.<Peer>getAttachment().pongs.add(frame);
             }
 
             @Override
@@ -64,13 +64,13 @@ final class ScriptedBus implements AutoCloseable {
         };
         server.setConnectionLostTimeout(0);
         server.start();
-        assertTrue(started.await(10, TimeUnit.SECONDS));
+        assertTrue(started.await(30, TimeUnit.SECONDS));
         url = "ws://127.0.0.1:" + server.getPort();
     }
 
     /** The plugin's next connection. */
     Peer peer() throws InterruptedException {
-        Peer peer = peers.poll(10, TimeUnit.SECONDS);
+        Peer peer = peers.poll(30, TimeUnit.SECONDS);
         assertNotNull(peer, "the plugin did not connect");
         return peer;
     }
@@ -84,7 +84,7 @@ final class ScriptedBus implements AutoCloseable {
     final class Peer {
         final WebSocket socket;
         final CompletableFuture<Integer> closed = new CompletableFuture<>();
-        final CompletableFuture<Void> pong = new CompletableFuture<>();
+        private final BlockingQueue<Framedata> pongs = new LinkedBlockingQueue<>();
         JsonNode subscription;
         private final BlockingQueue<String> frames = new LinkedBlockingQueue<>();
 
@@ -92,8 +92,14 @@ final class ScriptedBus implements AutoCloseable {
             this.socket = socket;
         }
 
+        /** Returns when the plugin has read everything until now. */
+        void ping() throws InterruptedException {
+            socket.sendPing();
+            assertNotNull(pongs.poll(30, TimeUnit.SECONDS), "no pong came");
+        }
+
         JsonNode receive() throws Exception {
-            String text = frames.poll(10, TimeUnit.SECONDS);
+            String text = frames.poll(30, TimeUnit.SECONDS);
             assertNotNull(text, "nothing came from the plugin");
             return Message.JSON.readTree(text);
         }

@@ -41,7 +41,7 @@ public final class ScriptedRest implements AutoCloseable {
 
     /** The next request; fails when none comes. */
     public Asked next() throws InterruptedException {
-        Asked found = asked.poll(10, TimeUnit.SECONDS);
+        Asked found = asked.poll(30, TimeUnit.SECONDS);
         if (found == null) {
             throw new AssertionError("nothing was asked");
         }
@@ -86,6 +86,11 @@ public final class ScriptedRest implements AutoCloseable {
                             "proxyEndpoint", endpoint,
                             "topicName", TOPIC));
         };
+    }
+
+    /** Milliseconds since the epoch. */
+    static long expiry(String token) throws IOException {
+        return Message.JSON.readTree(Base64.getUrlDecoder().decode(token.split("\\.")[1])).path("payload").path("e").asLong();
     }
 
     private String token() {
