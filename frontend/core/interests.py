@@ -22,7 +22,7 @@ from skep.wire import messages, topics
 
 log = logging.getLogger("frontend.interests")
 
-LINGER = 10.0
+LINGER = 8.0
 LEASE = 60.0
 TIMEOUT = 5.0
 """Seconds for a subscribe to be in effect."""
