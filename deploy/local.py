@@ -25,7 +25,7 @@ from skep import settings
 
 STOP_SECONDS = 4.5
 """The services have all stopped by then; what is left is killed."""
-EDGE = ["frontend", "auth", "plugin-manager", "proxy-plugins"]
+EDGE = ["frontend", "auth", "plugin-manager", "proxy-plugins", "mqtt-broker", "mqtt-bridge"]
 ENGINES = ["postgres", "kafka"]
 PASSWORD = "postgres_password"  # noqa: S105 - the name of the file
 
@@ -153,7 +153,8 @@ class Launcher:
         return server.url("skep")
 
     def _environment(self, engines: Engines) -> dict[str, str]:
-        secrets = {name: self._secret(name) for name in ("JWT_SECRET", "BUS_SECRET")}
+        wanted = ["JWT_SECRET", "BUS_SECRET", *(["MQTT_BRIDGE_PASSWORD"] if self.options.mqtt else [])]
+        secrets = {name: self._secret(name) for name in wanted}
         own = services.environment(self.options, engines, secrets)
         # NAME and NAME_FILE at once is an error to a service; what is meant for the launcher stays here.
         hidden = {f"{name}_FILE" for name in own} | {"READY_FILE", "INSTANCE"}

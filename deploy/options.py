@@ -38,6 +38,11 @@ class Options(settings.Base):
     plugin_endpoint: str = field(
         "PLUGIN_PROXY_ENDPOINT", "", "the bus for plugins, as they are told it; default: HOST and PROXY_PLUGIN_PORT"
     )
+    mqtt: bool = field("MQTT", False, "run the MQTT bridge (being built), with a broker unless MQTT_HOST names one")
+    mqtt_host: str = field("MQTT_HOST", "", "an MQTT broker to use instead of one of our own")
+    mqtt_port: int = field("MQTT_PORT", 1883, "the MQTT broker", minimum=1)
+    mqtt_websocket_port: int = field("MQTT_WEBSOCKET_PORT", 8083, "MQTT over WebSocket at our broker; 0: none")
+    mqtt_hooks_port: int = field("MQTT_HOOKS_PORT", 8120, "the bridge's answers to brokers' questions", minimum=1)
     backends: int = field("BACKENDS", 1, "how many backends to run", minimum=1)
     kafka_bootstrap: str = field("KAFKA_BOOTSTRAP", "", "a Kafka to use instead of one of our own")
     kafka_port: int = field("KAFKA_PORT", 9092, "our Kafka, for the proxy", minimum=1)
@@ -76,6 +81,11 @@ class Options(settings.Base):
     def hazelcast_ports(self) -> tuple[int, ...]:
         return tuple(range(self.hazelcast_port, self.hazelcast_port + self.hazelcast_count))
 
+    @property
+    def has_broker(self) -> bool:
+        """Whether an MQTT broker of ours runs."""
+        return self.mqtt and not self.mqtt_host
+
     def listeners(self) -> list[tuple[str, int, str]]:
         """(address, port, setting) of everything that will listen."""
         local = "127.0.0.1"
@@ -86,6 +96,12 @@ class Options(settings.Base):
             (self.host, self.proxy_plugin_port, "PROXY_PLUGIN_PORT"),
             (self.host, self.plugin_manager_port, "PLUGIN_MANAGER_PORT"),
         ]
+        if self.mqtt:
+            listeners.append((local, self.mqtt_hooks_port, "MQTT_HOOKS_PORT"))
+        if self.has_broker:
+            listeners.append((self.host, self.mqtt_port, "MQTT_PORT"))
+        if self.has_broker and self.mqtt_websocket_port:
+            listeners.append((self.host, self.mqtt_websocket_port, "MQTT_WEBSOCKET_PORT"))
         if self.is_full and not self.kafka_bootstrap:
             listeners.append((local, self.kafka_port, "KAFKA_PORT"))
             listeners.append((local, self.kafka_controller_port, "KAFKA_CONTROLLER_PORT"))

@@ -37,6 +37,9 @@ def environment(options: Options, engines: Engines, secrets: Mapping[str, str]) 
         "PROXY_PORT": str(options.proxy_port),
         "PROXY_PLUGIN_PORT": str(options.proxy_plugin_port),
         "PLUGIN_MANAGER_PORT": str(options.plugin_manager_port),
+        "MQTT_PORT": str(options.mqtt_port),
+        "MQTT_WEBSOCKET_PORT": str(options.mqtt_websocket_port),
+        "MQTT_HOOKS_PORT": str(options.mqtt_hooks_port),
         "PLUGIN_PROXY_ENDPOINT": options.endpoint,
         **secrets,
     }
@@ -58,7 +61,16 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
         ("plugin-manager", "plugin_manager", edge),
         ("frontend", "frontend", {**edge, "API_DOCUMENTS": ",".join(_documents(options))}),
     ]
+    if options.has_broker:
+        wanted.append(("mqtt-broker", "mqtt_bridge", {"MQTT_ROLE": "broker", **edge}))
+    if options.mqtt:
+        wanted.append(("mqtt-bridge", "mqtt_bridge", _broker(options)))
     return [_spec(name, package, {**inherited, **own}, folder) for name, package, own in wanted if _runs(package)]
+
+
+def _broker(options: Options) -> dict[str, str]:
+    """Where the bridge finds it; amqtt speaks MQTT 3.1.1."""
+    return {"MQTT_HOST": options.mqtt_host} if options.mqtt_host else {"MQTT_HOST": LOCAL, "MQTT_VERSION": "3.1.1"}
 
 
 def _documents(options: Options) -> Iterator[str]:

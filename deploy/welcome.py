@@ -28,6 +28,7 @@ def lines(options: Options, folder: Folder, password: str) -> list[str]:
         f"  plugins           http://{host}:{options.plugin_manager_port}/plugin/rest",
         f"  bus for services  ws://127.0.0.1:{options.proxy_port}",
         f"  bus for plugins   ws://{host}:{options.proxy_plugin_port}",
+        *_mqtt(options),
         "",
         f"  login             {LOGIN}",
         f"  password          {password or '(the one you gave it)'}",
@@ -36,6 +37,15 @@ def lines(options: Options, folder: Folder, password: str) -> list[str]:
         shown += [f"  {name.upper():<18}{value} (made just now)" for name, value in _new_secrets(folder)]
     shown += ["", "Try in another terminal:", "", *(f"  {line}" for line in commands(rest, auth, password)), ""]
     return [*shown, "Ctrl-C stops everything."]
+
+
+def _mqtt(options: Options) -> list[str]:
+    if not options.has_broker:
+        return [f"  MQTT              the broker at {options.mqtt_host}:{options.mqtt_port}"] if options.mqtt else []
+    shown = f"  MQTT              mqtt://{options.reachable}:{options.mqtt_port}"
+    if options.mqtt_websocket_port:
+        shown += f", ws://{options.reachable}:{options.mqtt_websocket_port}"
+    return [shown]
 
 
 def commands(rest: str, auth: str, password: str) -> list[str]:
@@ -52,4 +62,8 @@ def commands(rest: str, auth: str, password: str) -> list[str]:
 
 
 def _new_secrets(folder: Folder) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in folder.secrets_made.items() if name != "postgres_password"]
+    return [
+        (name, value)
+        for name, value in folder.secrets_made.items()
+        if name not in ("postgres_password", "mqtt_bridge_password")
+    ]

@@ -1,5 +1,5 @@
-from mqtt_bridge.app import App
+from mqtt_bridge.app import make
 from mqtt_bridge.settings import Settings
 from skep import run
 
-run.main(Settings, App)
+run.main(Settings, make)

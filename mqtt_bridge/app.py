@@ -1,8 +1,10 @@
-"""Composition root of the MQTT bridge."""
+"""What the MQTT bridge, and the broker of the light set, are made of."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import signal
 import ssl
 from collections.abc import Coroutine
@@ -12,6 +14,7 @@ import msgspec
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from mqtt_bridge.adapters.broker import Broker
 from mqtt_bridge.adapters.connection import Options
 from mqtt_bridge.adapters.platform import BusLogins, BusPlatform
 from mqtt_bridge.adapters.sessions import InboundSession, OutboundSession
@@ -19,12 +22,13 @@ from mqtt_bridge.adapters.storage import StoredLease, StoredMemory, StoredRegist
 from mqtt_bridge.api import hooks
 from mqtt_bridge.core import interests
 from mqtt_bridge.core.acl import Acl
+from mqtt_bridge.core.authority import Authority
 from mqtt_bridge.core.clients import Clients
 from mqtt_bridge.core.inbound import Inbound
 from mqtt_bridge.core.numbering import Numbering
 from mqtt_bridge.core.outbound import Outbound
-from mqtt_bridge.settings import Settings
-from skep import bus, logs
+from mqtt_bridge.settings import BROKER, Settings
+from skep import bus, errors, logs, run
 from skep.metadata import Caches, Metadata, Relay
 from skep.tokens import Keys
 from skep.wire import topics
@@ -33,77 +37,132 @@ log = logs.get("mqtt_bridge")
 
 GROUP = "mqtt_bridge"
 MAX_HOOK_BODY = 1 << 16
+LOOK_SECONDS = 3.0
 
 
-class App:
+class Shared:
+    """What both roles need: metadata, its caches, the bus, who clients are."""
+
+    def __init__(self, settings: Settings) -> None:
+        s = settings
+        self.bus = bus.Bus(s.bus_urls, "mqtt_bridge", s.instance, s.bus_secret)
+        self.metadata = Metadata(s.database_url)
+        self.caches = Caches(self.metadata)
+        self._relay = Relay(self.metadata, self.bus, self.caches)
+        keys = Keys.parse(s.jwt_secret, base64=s.jwt_key == "base64")
+        registry = StoredRegistry(self.metadata, self.caches)
+        self.clients = Clients(registry, self.caches, BusLogins(self.bus), keys, s.anonymous)
+        self.caches.on_change(self._changed)
+        is_ours = s.role == BROKER
+        acl = Acl(self.caches, names_publisher=is_ours or s.names_publisher)
+        self.authority = Authority(self.clients, acl, s.username, s.password)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self.metadata.start()
+        await self.bus.start()
+        await self._relay.start()
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._relay.stop()
+        await self.bus.close()
+        await self.metadata.stop()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_ended)
+        self._tasks.append(task)
+
+    def _changed(self, entity: str, ids: list[str]) -> None:
+        if entity == "user":
+            self.clients.forget([int(id) for id in ids])
+
+
+class Bridge:
     def __init__(self, settings: Settings) -> None:
         self._settings = s = settings
-        self._bus = bus.Bus(s.bus_urls, "mqtt_bridge", s.instance, s.bus_secret)
-        self._metadata = Metadata(s.database_url)
-        caches = Caches(self._metadata)
-        self._relay = Relay(self._metadata, self._bus, caches)
-        keys = Keys.parse(s.jwt_secret, base64=s.jwt_key == "base64")
-        registry = StoredRegistry(self._metadata, caches)
-        self._clients = Clients(registry, caches, BusLogins(self._bus), keys, s.anonymous)
-        caches.on_change(self._changed)
-        authority = hooks.Authority(self._clients, Acl(caches, s.names_publisher), s.username, s.password)
-        self._hooks = HTTPServer(Application(hooks.handlers(authority)), max_buffer_size=MAX_HOOK_BODY)
-        platform = BusPlatform(self._bus, self._clients, caches)
-        memory = StoredMemory(self._metadata)
+        self._shared = shared = Shared(s)
+        self._hooks = HTTPServer(Application(hooks.handlers(shared.authority)), max_buffer_size=MAX_HOOK_BODY)
+        platform = BusPlatform(shared.bus, shared.clients, shared.caches)
+        memory = StoredMemory(shared.metadata)
         self._inbound = InboundSession(
             msgspec.structs.replace(self._options(), client_id=s.session, persistent=True),
             lambda numbering, respond, pause: Inbound(platform, numbering, respond, pause),
             lambda: Numbering(memory, s.session),
-            StoredLease(self._metadata, s.session, self._bus.run, s.lease),
+            StoredLease(shared.metadata, s.session, shared.bus.run, s.lease),
         )
-        self._outbound: OutboundSession | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
     def _options(self) -> Options:
         s = self._settings
-        tls = ssl.create_default_context(cafile=s.tls_ca or None) if s.tls else None
         return Options(
             host=s.broker_host,
             port=s.broker_port,
             username=s.username,
             password=s.password,
             client_id=f"{s.instance}-out",
-            tls=tls,
+            is_old=s.version == "3.1.1",
+            tls=ssl.create_default_context(cafile=s.tls_ca or None) if s.tls else None,
             receive=s.receive,
             send=s.send,
         )
 
     async def start(self) -> None:
-        await self._metadata.start()
-        await self._bus.start()
-        await self._relay.start()
+        shared = self._shared
+        await shared.start()
         for key, payload in interests.records():
-            await self._bus.publish(topics.SUBSCRIPTIONS, payload, key)
-        stream = await self._bus.subscribe(topics.MQTT_OUT, GROUP, records=1_000, bytes=4 << 20)
+            await shared.bus.publish(topics.SUBSCRIPTIONS, payload, key)
+        stream = await shared.bus.subscribe(topics.MQTT_OUT, GROUP, records=1_000, bytes=4 << 20)
         outbound = Outbound(stream, self._settings.escape)
-        self._outbound = OutboundSession(self._options(), outbound)
         # Before the sessions: the broker asks the hooks about them.
         self._hooks.listen(self._settings.hooks_port, self._settings.host)
-        for work in (outbound.follow(), self._outbound.run(), self._inbound.run()):
-            self._begin(work)
+        for work in (outbound.follow(), OutboundSession(self._options(), outbound).run(), self._inbound.run()):
+            shared.begin(work)
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._shared.stop()
         self._hooks.stop()
-        await self._relay.stop()
-        await self._bus.close()
-        await self._metadata.stop()
 
-    def _changed(self, entity: str, ids: list[str]) -> None:
-        if entity == "user":
-            self._clients.forget([int(id) for id in ids])
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(_ended)
-        self._tasks.append(task)
+class BrokerApp:
+    """amqtt, and the end of sessions whose rights are gone."""
+
+    def __init__(self, settings: Settings) -> None:
+        s = settings
+        # They tell of every connection and of every state.
+        for name in ("amqtt", "transitions", "websockets"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self._shared = Shared(s)
+        self._broker = Broker(self._shared.authority, s.host, s.broker_port, s.websocket_port)
+        self._looked_at = asyncio.Event()
+        self._shared.caches.on_change(lambda entity, ids: self._looked_at.set() if entity == "user" else None)
+
+    async def start(self) -> None:
+        await self._shared.start()
+        await self._broker.start()
+        self._shared.begin(self._follow())
+
+    async def stop(self) -> None:
+        await self._broker.shutdown()
+        await self._shared.stop()
+
+    async def _follow(self) -> None:
+        """End sessions at a user's change, and every few seconds those whose tokens have expired."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._looked_at.wait()
+            self._looked_at.clear()
+            for client_id in self._broker.client_ids:
+                with contextlib.suppress(errors.Unavailable):
+                    if await self._shared.clients.is_gone(client_id):
+                        await self._broker.disconnect(client_id)
+
+
+def make(settings: Settings) -> run.App:
+    return BrokerApp(settings) if settings.role == BROKER else Bridge(settings)
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from skep import settings
 from skep.settings import field
 
+BRIDGE, BROKER = "bridge", "broker"
+
 
 @dataclass(frozen=True)
 class Settings(settings.Base):
+    role: str = field("MQTT_ROLE", BRIDGE, "bridge, to a broker of yours, or broker, which is amqtt with our rights")
+    websocket_port: int = field("MQTT_WEBSOCKET_PORT", 0, "port of MQTT over WebSocket (role broker); 0: none")
     broker_host: str = field("MQTT_HOST", "127.0.0.1", "address of the MQTT broker")
     broker_port: int = field("MQTT_PORT", 1883, "port of the MQTT broker", minimum=1)
+    version: str = field("MQTT_VERSION", "auto", "MQTT to the broker: 5, 3.1.1, or auto, which tries them in turn")
     tls: bool = field("MQTT_TLS", False, "TLS to the broker, with verification")
     tls_ca: str = field("MQTT_TLS_CA", "", "file of certificates to trust instead of the system's")
     username: str = field("MQTT_BRIDGE_USER", "skep-bridge", "the bridge's own account at the broker")
@@ -36,6 +41,10 @@ class Settings(settings.Base):
 
     def unsafe(self) -> Iterator[str]:
         yield from super().unsafe()
+        if self.role not in (BRIDGE, BROKER):
+            yield f"MQTT_ROLE={self.role} is neither {BRIDGE} nor {BROKER}"
+        if self.version not in ("auto", "5", "3.1.1"):
+            yield f"MQTT_VERSION={self.version} is none of auto, 5, 3.1.1"
         if not self.password:
             yield "MQTT_BRIDGE_PASSWORD is not set"
         if self.is_production and self.anonymous:

@@ -29,7 +29,8 @@ MAX_SESSION = 0xFFFFFFFF
 
 
 class Options(Struct, frozen=True):
-    """Times in seconds. receive: unacknowledged packets the broker may have under way to us. send: ours to it."""
+    """Times in seconds. is_old: the broker speaks MQTT 3.1.1 only. receive: unacknowledged packets the broker may have
+    under way to us. send: ours to it."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -37,6 +38,7 @@ class Options(Struct, frozen=True):
     password: str = ""
     client_id: str = "skep-bridge"
     persistent: bool = False
+    is_old: bool = False
     tls: ssl.SSLContext | None = None
     keepalive: int = 15
     timeout: float = 5.0

@@ -37,11 +37,12 @@ class Lease(Protocol):
 
 
 class Dialler:
-    """Connects, in the newest version of MQTT that the broker speaks."""
+    """Connects, in the newest version of MQTT that the broker speaks: an older one refuses a newer CONNECT, closes, or
+    (amqtt) answers what paho can't read."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._version = VERSIONS[0]
+        self._version = MQTTProtocolVersion.MQTTv311 if options.is_old else VERSIONS[0]
 
     async def connection(self, on_packet: Callable[[Packet], None] = lambda packet: None) -> Connection:
         """Raises Refused, Lost, OSError, TimeoutError."""
@@ -49,7 +50,7 @@ class Dialler:
             connection = Connection(self._options, version, on_packet)
             try:
                 await connection.open()
-            except (Refused, Lost):
+            except (Refused, Lost, TimeoutError):
                 if version is VERSIONS[-1]:
                     raise
             else:

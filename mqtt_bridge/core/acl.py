@@ -92,13 +92,13 @@ class Acl:
     async def _may_see(self, principal: Principal, wanted: Events) -> bool:
         if not principal.can(READING[wanted.kind]):
             return False
+        network, device_type = wanted.network_id, wanted.device_type_id
+        if (principal.networks is None if network is None else principal.sees_network(network)) and (
+            principal.device_types is None if device_type is None else principal.sees_device_type(device_type)
+        ):
+            return True  # whatever device it names, now or later
         if wanted.device_id is None:
-            network, device_type = wanted.network_id, wanted.device_type_id
-            return (principal.networks is None if network is None else principal.sees_network(network)) and (
-                principal.device_types is None if device_type is None else principal.sees_device_type(device_type)
-            )
-        if principal.sees_everything:
-            return True
+            return False
         device = await self._device(principal, wanted.device_id)
         return device is not None and _sees(principal, device)
 

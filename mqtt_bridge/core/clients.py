@@ -103,6 +103,10 @@ class Clients:
         except Unauthorized:
             return Client(client_id)
 
+    async def is_gone(self, client_id: str) -> bool:
+        """Whether it was somebody and is nobody any more: user disabled or deleted, token expired."""
+        return await self._registry.get(client_id) is not None and (await self.client(client_id)).principal is None
+
     async def token(self, client_id: str) -> str:
         """An access token with its rights, good for one request; "" for an anonymous client."""
         principal = (await self.client(client_id)).principal

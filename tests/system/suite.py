@@ -24,7 +24,7 @@ from deploy import ports, postgres, process
 ROOT = Path(__file__).parents[2]
 PORTS = (
     "FRONTEND_PORT", "AUTH_PORT", "PROXY_PORT", "PROXY_PLUGIN_PORT", "PLUGIN_MANAGER_PORT",
-    "KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "HAZELCAST_PORT",
+    "KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "HAZELCAST_PORT", "MQTT_PORT", "MQTT_WEBSOCKET_PORT", "MQTT_HOOKS_PORT",
 )  # fmt: skip
 START_SECONDS = 120
 BACK_SECONDS = 30
@@ -34,6 +34,7 @@ class Suite:
     """`start()` returns when all is ready, `stop()` when nothing of it is left.
 
     Processes go by the launcher's names: frontend, auth, backend, proxy, proxy-plugins, postgres, kafka, hazelcast-1.
+    MQTT is not among them unless asked for (MQTT="true").
     settings: environment on top of the defaults. data: a folder to start on again; else a new one, deleted at the end.
     """
 
@@ -43,7 +44,7 @@ class Suite:
         self.engines = engines
         self.data = data or Path(tempfile.mkdtemp(prefix=f"skep-test-{os.getpid()}-"))
         self._keeps_data = data is not None
-        self.settings = dict(zip(PORTS, map(str, ports.free(len(PORTS))), strict=True)) | settings
+        self.settings = {"MQTT": "false"} | dict(zip(PORTS, map(str, ports.free(len(PORTS))), strict=True)) | settings
         # Not the published one, or it would be found in every log that names it for good reason.
         self.password = settings.get("SKEP_ADMIN_PASSWORD", "of-this-test-1")
         at = "127.0.0.1"

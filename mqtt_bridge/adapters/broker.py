@@ -1,0 +1,128 @@
+"""The broker of the light set: amqtt, with the platform's rights.
+
+What is ours on top of amqtt 0.12.1:
+- CONNECT is decided before amqtt looks for an older session of the client id: it would end that first and ask
+  afterwards, so that anybody could cut anybody off.
+- A will is refused at CONNECT where its topic would be refused in a PUBLISH.
+- Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
+- Nothing below `dh/` is retained, and events are checked again as they are handed out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import amqtt.broker
+from amqtt.adapters import ReaderAdapter, WriterAdapter
+from amqtt.contexts import Action, BaseContext
+from amqtt.errors import MQTTError
+from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, ConnackPacket
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
+from amqtt.session import Session
+
+from mqtt_bridge.core import filters, topics
+from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
+from mqtt_bridge.core.filters import Events
+
+log = logging.getLogger("mqtt_bridge")
+
+PLAIN_REQUEST = f"{topics.ROOT}/{topics.REQUEST}"
+
+
+class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
+    """amqtt makes it by its name; `Broker` hands it the authority."""
+
+    authority: Authority
+
+    def __init__(self, context: BaseContext) -> None:
+        BaseAuthPlugin.__init__(self, context)
+        self.topic_config = None
+
+    async def authenticate(self, *, session: Session) -> bool | None:
+        return True  # decided at CONNECT, before this
+
+    async def topic_filtering(
+        self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
+    ) -> bool | None:
+        if session is None or topic is None:
+            return False
+        if action == Action.RECEIVE and not isinstance(filters.meaning(topic), Events):
+            return True  # what is no event was judged at the subscription
+        access = PUBLISH if action == Action.PUBLISH else SUBSCRIBE
+        return await self.authority.may(Question(session.client_id or "", session.username or "", access, topic))
+
+
+class Handler(BrokerProtocolHandler):  # type: ignore[misc]
+    """Asks who a client is as soon as its CONNECT is read."""
+
+    admit: Callable[[Session], Awaitable[bool]]
+
+    @classmethod
+    async def init_from_connect(
+        cls, reader: ReaderAdapter, writer: WriterAdapter, plugins_manager: Any, loop: Any = None
+    ) -> tuple[BrokerProtocolHandler, Session]:
+        handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
+        if not await cls.admit(session):
+            await ConnackPacket.build(0, BAD_USERNAME_PASSWORD).to_stream(writer)
+            await writer.close()
+            raise MQTTError("refused")
+        return handler, session
+
+
+class Broker(amqtt.broker.Broker):  # type: ignore[misc]
+    """Ports of 127.0.0.1 or another address; websocket_port 0: none."""
+
+    def __init__(self, authority: Authority, host: str, port: int, websocket_port: int) -> None:
+        listeners = {"default": {"type": "tcp", "bind": f"{host}:{port}"}}
+        if websocket_port:
+            listeners["websocket"] = {"type": "ws", "bind": f"{host}:{websocket_port}"}
+        plugin = f"{Rights.__module__}.{Rights.__name__}"
+        super().__init__({"listeners": listeners, "plugins": {plugin: {}}})
+        self._authority = authority
+        for made in self.plugins_manager.plugins:
+            if isinstance(made, Rights):
+                made.authority = authority
+        # amqtt has no place for a handler of one's own but this name of its module.
+        amqtt.broker.BrokerProtocolHandler = type("Admitting", (Handler,), {"admit": staticmethod(self._admit)})
+
+    async def _admit(self, session: Session) -> bool:
+        client_id, username, password = session.client_id or "", session.username or "", session.password or ""
+        if not await self._authority.may_connect(client_id, username, password, session.remote_address or ""):
+            return False
+        if not session.will_flag:
+            return True
+        will = Question(client_id, username, PUBLISH, session.will_topic or "", bool(session.will_retain))
+        return await self._authority.may(will)
+
+    async def _broadcast_message(
+        self, session: Session | None, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None
+    ) -> None:
+        if topic == PLAIN_REQUEST and session is not None:
+            topic = f"{PLAIN_REQUEST}/{session.client_id}"
+        await super()._broadcast_message(session, topic, data, force_qos)
+
+    async def retain_message(
+        self,
+        source_session: Session | None,
+        topic_name: str | None,
+        data: bytes | bytearray | None,
+        qos: int | None = None,
+    ) -> None:
+        if topic_name is None or topic_name.split("/", 1)[0] != topics.ROOT:
+            await super().retain_message(source_session, topic_name, data, qos)
+
+    async def disconnect(self, client_id: str) -> None:
+        """End a client's connection and forget its session, if there is one."""
+        found = self._sessions.get(client_id)
+        if found is not None:
+            log.info("a client's rights are gone, and so is its session")
+            await found[1].handle_connection_closed()
+            await self._delete_session(client_id)
+
+    @property
+    def client_ids(self) -> list[str]:
+        """Of those that are connected."""
+        return [id for id, (session, _) in self._sessions.items() if session.transitions.state == "connected"]
