@@ -134,14 +134,25 @@ class Polls:
         over. Raises as `poll`."""
         with self._slot(caller.user_id):
             if not wait:
-                command = await self._command(device_id, command_id)
-                return command if command is not None and command.is_updated else None
+                return await self._updated(device_id, command_id)
             async with self._watching(caller, token, Scope(UPDATE, device_id), command_id) as watch:
                 command = await self._command(device_id, command_id)
                 if command is None or command.is_updated:
                     return command
                 await _first(watch.arrived, wait, gone)
                 return watch.items[-1].command if watch.items else None
+
+    async def _updated(self, device_id: str, command_id: int) -> Command | None:
+        quiet = self._quiet.polled(Scope(UPDATE, device_id))
+        if quiet.is_unchanged(command_id):
+            return None
+        reading = quiet.begin()
+        command = await self._command(device_id, command_id)
+        if command is not None and command.is_updated:
+            return command
+        if reading is not None:
+            quiet.found_unchanged(command_id, reading)
+        return None
 
     async def _command(self, device_id: str, command_id: int) -> Command | None:
         item = await self._messages.get(COMMAND, device_id, command_id)

@@ -34,6 +34,8 @@ IDLE = 5.0
 """Seconds after its last poll that a scope is forgotten."""
 SWEEP = 1.0
 MAX_SCOPES = 1_000
+MAX_COMMANDS = 100
+"""Most commands of a device that are remembered as not updated."""
 MAX_FILTERS = 16
 """A scope of more interests is read at every poll."""
 
@@ -56,7 +58,7 @@ class Reading(NamedTuple):
 class QuietScope(Watch):
     """A scope that is polled. `since`: nothing later than that was stored when the read of `read_at` began."""
 
-    __slots__ = ("_owner", "claim", "effective", "read_at", "since", "touched", "used")
+    __slots__ = ("_owner", "_unchanged", "claim", "effective", "read_at", "since", "touched", "used")
 
     def __init__(self, owner: QuietScopes, scope: Scope, now: float) -> None:
         super().__init__(_Everybody(), scope)
@@ -67,6 +69,8 @@ class QuietScope(Watch):
         self.read_at = 0.0
         self.touched = 0
         self.used = now
+        self._unchanged: dict[int, float] = {}
+        """Commands that were not updated yet when the read of then began."""
 
     def covers(self, since: int) -> bool:
         """Whether a poll for what is later than `since` need not read."""
@@ -81,8 +85,19 @@ class QuietScope(Watch):
         if self.effective and self.touched == reading.touched:
             self.since, self.read_at = since, reading.began
 
+    def is_unchanged(self, command_id: int) -> bool:
+        """Whether a command need not be read to know that it is not updated; of a scope of updates."""
+        return self._owner.time() - self._unchanged.get(command_id, -MAX_AGE) <= MAX_AGE
+
+    def found_unchanged(self, command_id: int, reading: Reading) -> None:
+        if self.effective and self.touched == reading.touched:
+            if len(self._unchanged) >= MAX_COMMANDS:
+                self._unchanged.clear()
+            self._unchanged[command_id] = reading.began
+
     def touch(self) -> None:
         self.since = None
+        self._unchanged.clear()
         self.touched += 1
 
     def wants(self, kind: int, message: Notification | Command, now: int) -> bool:
@@ -145,7 +160,8 @@ class QuietScopes:
         if self._scopes.get(quiet.scope) is not quiet:
             return
         del self._scopes[quiet.scope]
-        quiet.since, quiet.effective = None, False
+        quiet.touch()
+        quiet.effective = False
         if quiet.claim is None:
             return
         self._registry.remove(quiet)

@@ -9,10 +9,10 @@ import pytest
 
 from frontend.core import quiet as module
 from frontend.core.devices import DeviceBody
-from frontend.core.messages import NewNotification
+from frontend.core.messages import CommandChanges, NewNotification
 from frontend.core.scope import Scope
 from skep import errors
-from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, List
+from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Get, List
 from tests.unit.frontend.fakes import DEVICES, Frontend, command, message, notification, settled
 
 MINE = Scope(NOTIFICATION, "mine")
@@ -233,3 +233,60 @@ async def test_an_outage_is_told(frontend: Frontend) -> None:
     frontend.services.messages.list = fail  # type: ignore[method-assign,assignment]
     with pytest.raises(errors.Unavailable):
         await poll(frontend)
+
+
+# -- the wait for one command ------------------------------------------------------------------------------------------
+
+
+async def wait(frontend: Frontend, id: int) -> object:
+    caller = await frontend.authenticate("client")
+    return await frontend.services.polls.wait_for_update(caller, "client", "mine", id, 0, asyncio.Event())
+
+
+def gets(frontend: Frontend) -> int:
+    return sum(isinstance(body, Get) for _, body, _ in frontend.bus.calls)
+
+
+async def test_an_idle_wait_for_a_command_reads_nothing_for_a_while(frontend: Frontend) -> None:
+    frontend.bus.stored = [command(1, 11, COMMAND)]
+    for _ in range(3):
+        assert await wait(frontend, 11) is None
+        await settled()
+    done = gets(frontend)
+    for _ in range(100):
+        assert await wait(frontend, 11) is None
+    assert gets(frontend) == done
+    assert await wait(frontend, 12) is None  # another one is another question
+    assert gets(frontend) == done + 1
+    frontend.time += module.MAX_AGE * 1.01
+    assert await wait(frontend, 11) is None
+    assert gets(frontend) == done + 2
+    done_ = command(2, 11, COMMAND, updated=2000)
+    frontend.bus.stored = [done_]
+    frontend.live(command(2, 11, UPDATE, updated=2000))
+    assert await wait(frontend, 11) == done_.command
+    assert await wait(frontend, 12) is None
+    assert gets(frontend) == done + 4
+
+
+async def test_an_update_through_this_frontend_is_found_by_the_next_wait(frontend: Frontend) -> None:
+    frontend.bus.stored = [command(1, 11, COMMAND)]
+    for _ in range(3):
+        await wait(frontend, 11)
+        await settled()
+    done = gets(frontend)
+    frontend.bus.stored = [command(2, 11, COMMAND, updated=2000)]
+    await frontend.services.messages.update_command(DEVICES["mine"], 11, CommandChanges(True, "done"))
+    await settled()
+    assert await wait(frontend, 11) is not None
+    assert gets(frontend) == done + 1
+
+
+async def test_a_lost_lease_ends_what_is_known_of_commands(frontend: Frontend) -> None:
+    for _ in range(3):
+        await wait(frontend, 11)
+        await settled()
+    done = gets(frontend)
+    frontend.registry.lose()
+    await wait(frontend, 11)
+    assert gets(frontend) == done + 1
