@@ -78,7 +78,7 @@ class Who:
         a, n, dt = claims["a"] or [], claims.get("n", ["*"]), claims.get("dt", ["*"])
         self.actions = set(ACTIONS[2:]) if 0 in a else {ACTIONS[i] for i in a}
         self.networks = both(n, None if self.is_admin else user.networks)
-        self.types = both(["*"] if dt is None and every else dt, None if every else user.types)
+        self.types = both(["*"] if dt is None and user.all_types else dt, None if every else user.types)
         self.everything = self.networks is None and self.types is None
         self.unlimited = self.is_admin and self.everything and 0 in a
 

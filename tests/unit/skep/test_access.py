@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -6,6 +9,8 @@ from skep import access
 from skep.access import ALL_ACTIONS, CLIENT_ACTIONS, Action, Principal, User, Wanted
 from skep.errors import Forbidden, Unauthorized
 from skep.tokens import Claims
+from tests.cases.tokens import ACTIONS as NAMES
+from tests.system.rights import oracle
 
 NOW, LATER = 1_000, 2_000
 ADMIN = User(1, "admin", 0, 0)
@@ -227,3 +232,46 @@ def test_narrowed_is_never_wider(caller: User, target: User, n: list, dt: list, 
     assert within(new.networks, holder.networks)
     assert within(new.device_types, holder.device_types)
     assert caller.role == 0 or target.id == caller.id
+
+
+@settings(max_examples=1000, deadline=None)
+@given(user=USERS, n=ID_LISTS, dt=ID_LISTS, a=ACTIONS)
+def test_a_token_gives_no_more_than_itself_and_its_user(user: User, n: list | None, dt: list | None, a: list) -> None:
+    made = access.principal(Claims(user.id, a, n, dt, LATER), user, NOW)
+    assert made.actions <= ALL_ACTIONS
+    assert 0 in (a or ()) or made.actions <= set(a or ())
+    for seen, listed, own in (
+        (made.networks, n, access.networks_of(user)),
+        (made.device_types, dt, access.device_types_of(user)),
+    ):
+        assert within(seen, own)
+        if listed is not None and listed != ["*"]:
+            assert within(seen, frozenset(map(int, listed)))
+    assert n is not None or made.networks == frozenset()
+
+
+@settings(max_examples=1000, deadline=None)
+@given(user=USERS, n=ID_LISTS, dt=ID_LISTS, a=ACTIONS)
+def test_the_matrix_s_oracle_reads_tokens_alike(user: User, n: list | None, dt: list | None, a: list | None) -> None:
+    made = access.principal(Claims(user.id, a, n, dt, LATER), user, NOW)
+    known = SimpleNamespace(
+        role=user.role, networks=user.networks, types=user.device_types, all_types=user.all_device_types
+    )
+    caller = SimpleNamespace(user=known, claims={"a": a, "n": n, "dt": dt})
+    nothing = SimpleNamespace(device=None, user=None)
+    who = oracle.Who(caller, set(), nothing, SimpleNamespace(devices={}, users={}))
+    assert {NAMES[action] for action in made.actions} == who.actions - {"*", "None"}
+    assert (made.networks, made.device_types) == (who.networks, who.types)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(now=USERS, later=USERS, n=ID_LISTS, dt=st.just(["*"]) | st.lists(IDS.map(str), max_size=4), a=ACTIONS)
+def test_a_copy_of_one_s_token_is_never_wider_later(now: User, later: User, n: list, dt: list, a: list) -> None:
+    """Whatever becomes of the user's rights between the two: clients copy their token at each connect."""
+    later = msgspec.structs.replace(later, id=now.id, role=now.role)
+    own = Claims(now.id, a, n, dt, LATER)
+    made = access.narrowed(access.principal(own, now, NOW), now, Wanted(a, n, dt, LATER))
+    then, new = access.principal(own, later, NOW), access.principal(made, later, NOW)
+    assert new.actions <= then.actions
+    assert within(new.networks, then.networks)
+    assert within(new.device_types, then.device_types)
