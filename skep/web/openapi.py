@@ -58,6 +58,7 @@ def document(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
     taken, accepted = schemas.bodies([item.body.kind for item in routes if item.body is not None])
     if both := {name for name in answered if name in accepted and answered[name] != accepted[name]}:
         raise TypeError(f"both what is answered and what is accepted is called {both}")
+    answered = {name: schema | {"additionalProperties": False} for name, schema in answered.items()}
     result_of, body_of, also = iter(results[1:]), iter(taken), results[1 + len(routes) :]
     for item in routes:
         operation = _operation(item, next(result_of), next(body_of) if item.body is not None else None)

@@ -12,6 +12,7 @@ from msgspec import Meta, Raw
 from skep import errors
 from skep.wire import timestamps
 
+EXAMPLE = "2026-11-21T08:07:00.123"
 BAD_NAME = "Field cannot be empty. The length of name should be from 1 to 128 symbols."
 BAD_DESCRIPTION = "The length of description should not be more than 128 symbols."
 BAD_DEVICE_NAME = "name field should be from 1 to 128 symbols."
@@ -45,7 +46,7 @@ Integer = Annotated[int, Meta(ge=-MAX_INT - 1, le=MAX_INT)]
 Natural = Annotated[int, Meta(ge=0, le=MAX_INT)]
 JsonObject = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
 """JSON text that stays as it is; `skep.web.json_object` checks what comes in."""
-Timestamp = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}$")]
+Timestamp = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}$", examples=[EXAMPLE])]
 """As the API writes it: UTC, without a zone."""
 Name = Annotated[str, _text(refusal=BAD_NAME, minLength=1, maxLength=128)]
 """Of a network or a device type."""
@@ -54,9 +55,11 @@ DeviceName = Annotated[str, _text(refusal=BAD_DEVICE_NAME, minLength=1, maxLengt
 MessageName = Annotated[str, _text(minLength=1)]
 """Of a notification or a command."""
 Password = Annotated[str, _text(100_000, BAD_PASSWORD, minLength=6, maxLength=128)]
-NewPassword = Annotated[str, _text(100_000, pattern=r"^([\s\S]{6,128})?$")]
+NewPassword = Annotated[str, _text(100_000, pattern=r"^([\s\S]{6,128})?$", examples=["a new password"])]
 """Of a change, where an empty one is none given."""
-Login = Annotated[str, _text(100, pattern="^[ \\t\\r\\n]*[a-zA-Z0-9_@.-]{3,128}[ \\t\\r\\n]*$")]
+Login = Annotated[
+    str, _text(100, pattern="^[ \\t\\r\\n]*[a-zA-Z0-9_@.-]{3,128}[ \\t\\r\\n]*$", examples=["somebody@example"])
+]
 """As `users.check_login` has it, which says whether length or symbols are wrong."""
 Pattern = Annotated[str, _text(maxLength=128, pattern=r"^([^\\\u0000]|\\[^\u0000])*$")]
 """SQL LIKE: % for any text, _ for any character, a backslash before one that is meant as it is."""

@@ -29,7 +29,8 @@ CASES = int(os.environ.get("SKEP_FUZZ_CASES", "2000"))
 FUZZING = Path(__file__).parent / "fuzzing"
 PASSWORD = "of-the-fuzzing-1"
 FIRST, FURTHER = 3, 60
-"""Examples an operation in the first pass, which has the coverage phase, and in those for more cases."""
+"""Examples an operation in the first pass and in those for more cases."""
+RANDOM = ("--phases", "fuzzing,stateful")
 
 
 @dataclass
@@ -99,20 +100,21 @@ def documents(suite: Suite) -> list[str]:
 
 
 def test_an_administrator(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    light = world.suite.engines == "light"
-    first = () if light else ("--phases", "fuzzing,stateful")
-    wanted, cases, seed = CASES if light else 0, 0, 0
-    while seed == 0 or cases < wanted:
+    light, (api, *others) = world.suite.engines == "light", documents(world.suite)
+    # The coverage phase tries every bound of every field once; what the others have, the frontend's document has too.
+    cases = world.run(api, "admin", 1, "-n", str(FIRST), *(() if light else RANDOM))
+    cases += sum(world.run(document, "admin", 1, "-n", str(FIRST), *RANDOM) for document in others)
+    seed = 1
+    while light and cases < CASES:
         seed += 1
-        options = ("-n", str(FIRST), *first) if seed == 1 else ("-n", str(FURTHER), "--phases", "fuzzing,stateful")
-        cases += sum(world.run(document, "admin", seed, *options) for document in documents(world.suite))
+        cases += sum(world.run(document, "admin", seed, "-n", str(FURTHER), *RANDOM) for document in (api, *others))
     with capsys.disabled():
         print(f" {cases} cases", end="")
 
 
 def test_a_client(world: World) -> None:
-    for document in documents(world.suite):
-        world.run(document, "client", 1, "-n", str(FIRST), "--phases", "fuzzing,stateful")
+    """Most is refused to it: the statuses and bodies of refusals."""
+    world.run(documents(world.suite)[0], "client", 1, "-n", "2", "--phases", "fuzzing,stateful")
 
 
 def test_nothing_was_logged_as_an_error(world: World) -> None:

@@ -3,6 +3,7 @@
 "use strict";
 
 const LONGEST_PATTERN = 80;
+const NO_NUL = "^[^\\u0000]*$"; // goes without saying to people, and would make odd examples
 
 function older(part) {
   if (Array.isArray(part)) return part.map(older);
@@ -16,7 +17,11 @@ function older(part) {
   }
   if (Array.isArray(made.anyOf)) withoutNull(made);
   if (Array.isArray(made.type)) oneType(made);
-  if (typeof made.pattern === "string" && made.pattern.length > LONGEST_PATTERN) delete made.pattern;
+  if (Array.isArray(made.examples)) {
+    made.example = made.examples[0];
+    delete made.examples;
+  }
+  if (made.pattern === NO_NUL || String(made.pattern).length > LONGEST_PATTERN) delete made.pattern;
   return made;
 }
 
