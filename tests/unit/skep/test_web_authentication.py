@@ -90,3 +90,28 @@ async def test_a_refusal_is_checked_again() -> None:
 async def test_other_kinds_of_token(given: dict) -> None:
     with pytest.raises(Unauthorized, match="Unauthorized"):
         await made(Users(USER))(token(**given))
+
+
+class Owned:
+    def __init__(self, user_id: int | None) -> None:
+        self.user_id = user_id
+
+
+async def test_a_plugins_token_stands_for_its_owner_where_it_is_served() -> None:
+    plugins = {"plugin_topic_x": Owned(1), "plugin_topic_left": Owned(None)}
+
+    async def plugin(topic: str) -> Owned | None:
+        return plugins.get(topic)
+
+    authenticate = web.Authenticator(KEYS, Users(USER).get, plugin=plugin, clock=Clock())
+    made = await authenticate(token(user_id=None, topic="plugin_topic_x"))
+    assert (made.topic, made.user, made.networks, made.actions) == ("plugin_topic_x", USER, {1}, {3})
+    assert (await authenticate(token())).topic is None
+    for topic in ("plugin_topic_left", "plugin_topic_missing"):
+        with pytest.raises(Unauthorized):
+            await authenticate(token(user_id=None, topic=topic))
+    plugins["plugin_topic_x"] = Owned(2)
+    with pytest.raises(Unauthorized):
+        await web.Authenticator(KEYS, Users(None).get, plugin=plugin, clock=Clock())(
+            token(user_id=None, topic="plugin_topic_x")
+        )
