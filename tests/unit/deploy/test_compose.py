@@ -11,9 +11,17 @@ SERVICES = COMPOSE["services"]
 
 
 def test_the_suite_is_complete() -> None:
-    assert {"frontend", "auth", "backend", "proxy", "proxy-plugins", "kafka", "hazelcast-1", "postgres"} <= set(
-        SERVICES
-    )
+    assert {
+        "frontend",
+        "auth",
+        "backend",
+        "plugin-manager",
+        "proxy",
+        "proxy-plugins",
+        "kafka",
+        "hazelcast-1",
+        "postgres",
+    } <= set(SERVICES)
 
 
 @pytest.mark.parametrize("name", SERVICES)
