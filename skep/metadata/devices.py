@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from msgspec import UNSET, Struct
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skep import errors
@@ -21,7 +21,7 @@ from skep.wire.fields import DeviceName, check
 
 from . import failures, outbox
 from .database import Database, Transaction
-from .lists import fits, like, page, within
+from .lists import fits, like, order, page, within
 from .rows import Device, DeviceChanges, given
 from .tables import device_types, devices, networks, user_network
 
@@ -80,9 +80,9 @@ class Devices:
         skip: int = 0,
     ) -> builtins.list[Device]:
         """Devices the principal sees. sort_field: name, network, deviceType or status, else BadRequest."""
-        query = _filtered(select(*_COLUMNS), scope, name, name_pattern, network_id, network_name)
-        query = page(query, _SORT, devices.c.id, sort_field, descending, take, skip)
-        return [Device(*row) for row in await self._database.read(Transaction.all, query)]
+        ids = page(select(devices.c.id), _SORT, devices.c.id, sort_field, descending, take, skip)
+        by = order(_SORT, devices.c.id, sort_field, descending)
+        return await self._database.read(_list, scope, name, name_pattern, network_id, network_name, ids, by)
 
     async def count(
         self,
@@ -92,18 +92,18 @@ class Devices:
         network_id: int | None = None,
         network_name: str | None = None,
     ) -> int:
-        query = select(func.count()).select_from(devices)
-        query = _filtered(query, scope, name, name_pattern, network_id, network_name)
-        count: int = await self._database.read(Transaction.value, query)
-        return count
+        return await self._database.read(_count, scope, name, name_pattern, network_id, network_name)
 
     async def within(
         self, scope: Principal, network_id: int | None = None, device_type_id: int | None = None
     ) -> builtins.list[Device]:
         """The devices of a network or device type that the principal sees, at most CONTAINER_LIMIT."""
-        query = _filtered(select(*_COLUMNS), scope, network_id=network_id)
+        in_networks, of_types = scope.networks, scope.device_types
+        if network_id is not None:
+            in_networks = _common(in_networks, network_id)
         if device_type_id is not None:
-            query = query.where(devices.c.device_type_id == device_type_id)
+            of_types = _common(of_types, device_type_id)
+        query = _filtered(select(*_COLUMNS), in_networks, of_types)
         query = query.order_by(devices.c.id).limit(CONTAINER_LIMIT)
         return [Device(*row) for row in await self._database.read(Transaction.all, query)]
 
@@ -134,25 +134,71 @@ def check_id(id: str) -> None:
         raise errors.BadRequest(BAD_ID)
 
 
+async def _list(
+    t: Transaction,
+    scope: Principal,
+    name: str | None,
+    name_pattern: str | None,
+    network_id: int | None,
+    network_name: str | None,
+    ids: Select[Any],
+    by: builtins.list[ColumnElement[Any]],
+) -> builtins.list[Device]:
+    """Ids from an index that has all that is filtered and sorted by, then the rows of the page: what is skipped or
+    does not match is never read, however long its `data`."""
+    networks = await _networks(t, scope, network_id, network_name)
+    if networks is not None and not networks:
+        return []
+    page = _filtered(ids, networks, scope.device_types, name, name_pattern).subquery()
+    query = select(*_COLUMNS).join(page, page.c.id == devices.c.id).order_by(*by)
+    return [Device(*row) for row in await t.all(query)]
+
+
+async def _count(
+    t: Transaction,
+    scope: Principal,
+    name: str | None,
+    name_pattern: str | None,
+    network_id: int | None,
+    network_name: str | None,
+) -> int:
+    networks = await _networks(t, scope, network_id, network_name)
+    if networks is not None and not networks:
+        return 0
+    query = select(func.count()).select_from(devices)
+    count: int = await t.value(_filtered(query, networks, scope.device_types, name, name_pattern))
+    return count
+
+
+async def _networks(
+    t: Transaction, scope: Principal, network_id: int | None, network_name: str | None
+) -> frozenset[int] | None:
+    """Those to look into; None: all. As plain ids, so that the planner knows how many devices they have."""
+    wanted = scope.networks
+    if network_id is not None:
+        wanted = _common(wanted, network_id if fits(network_id) else None)
+    if network_name is not None:
+        wanted = _common(wanted, await t.value(select(networks.c.id).where(networks.c.name == network_name)))
+    return wanted
+
+
+def _common(ids: frozenset[int] | None, id: int | None) -> frozenset[int]:
+    return frozenset() if id is None or (ids is not None and id not in ids) else frozenset({id})
+
+
 def _filtered(
     query: Select[Any],
-    scope: Principal,
+    networks: frozenset[int] | None,
+    device_types: frozenset[int] | None,
     name: str | None = None,
     name_pattern: str | None = None,
-    network_id: int | None = None,
-    network_name: str | None = None,
 ) -> Select[Any]:
-    query = query.where(within(devices.c.network_id, scope.networks))
-    query = query.where(within(devices.c.device_type_id, scope.device_types))
+    query = query.where(within(devices.c.network_id, networks))
+    query = query.where(within(devices.c.device_type_id, device_types))
     if name is not None:
         query = query.where(devices.c.name == name)
     if name_pattern is not None:
         query = query.where(like(devices.c.name, name_pattern))
-    if network_id is not None:
-        query = query.where(within(devices.c.network_id, [network_id] if fits(network_id) else []))
-    if network_name is not None:
-        named = select(networks.c.id).where(networks.c.name == network_name).scalar_subquery()
-        query = query.where(devices.c.network_id == named)
     return query
 
 

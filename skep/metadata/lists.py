@@ -18,10 +18,14 @@ BIGGEST = 2**63 - 1
 
 
 def within(column: ColumnElement[int], ids: Iterable[int] | None) -> ColumnElement[bool]:
-    """column is one of ids; None: any. One bound array, so that the statement is the same for every caller."""
+    """column is one of ids; None: any. One bound array, so that the statement is the same for every caller; but a
+    single id is compared as such: an index that begins with the column is then in the order of what follows."""
     if ids is None:
         return true()
-    return column == any_(bindparam(None, sorted(ids), ARRAY(BigInteger), unique=True))
+    wanted = sorted(ids)
+    if len(wanted) == 1:
+        return column == bindparam(None, wanted[0], BigInteger, unique=True)
+    return column == any_(bindparam(None, wanted, ARRAY(BigInteger), unique=True))
 
 
 def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
@@ -45,6 +49,21 @@ def descending(sort_order: str | None) -> bool:
     return order == "DESC"
 
 
+def order(
+    sortable: Mapping[str, ColumnElement[Any]], key: ColumnElement[Any], sort_field: str | None, descending: bool
+) -> list[ColumnElement[Any]]:
+    """`sort_field` in any case, one of `sortable`, else BadRequest; ties and lists without it go by `key`, so that
+    pages neither overlap nor leave gaps."""
+    column = key
+    if sort_field is not None:
+        names = {name.lower(): c for name, c in sortable.items()}
+        if sort_field.lower() not in names:
+            raise errors.BadRequest
+        column = names[sort_field.lower()]
+    columns = [column] if column is key else [column, key]
+    return [c.desc() if descending else c.asc() for c in columns]
+
+
 def page(
     query: Select[Any],
     sortable: Mapping[str, ColumnElement[Any]],
@@ -54,17 +73,9 @@ def page(
     take: int | None,
     skip: int,
 ) -> Select[Any]:
-    """Sort and cut. `sort_field` in any case, one of `sortable`, else BadRequest; ties and lists without it go
-    by `key`, so that pages neither overlap nor leave gaps."""
-    column = key
-    if sort_field is not None:
-        names = {name.lower(): c for name, c in sortable.items()}
-        if sort_field.lower() not in names:
-            raise errors.BadRequest
-        column = names[sort_field.lower()]
+    """Sort (see `order`) and cut. Raises BadRequest."""
     take = MAX_TAKE if take is None else take
     if take < 0 or not fits(skip):
         raise errors.BadRequest
-    order = [column] if column is key else [column, key]
-    ordered = query.order_by(*(c.desc() if descending else c.asc() for c in order))
+    ordered = query.order_by(*order(sortable, key, sort_field, descending))
     return ordered.limit(min(take, MAX_TAKE)).offset(skip)

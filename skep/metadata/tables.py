@@ -106,10 +106,13 @@ devices = Table(
     Column("device_type_id", BigInteger, ForeignKey(device_types.c.id, ondelete="CASCADE"), nullable=False),
     Column("is_blocked", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("name <> ''", name="name"),
-    # Each carries the id, so that a page of a sorted list is read off the index.
-    Index(None, "name", "id"),
-    Index(None, "network_id", "id"),
-    Index(None, "device_type_id", "id"),
+    # One for each order of a list, with the id, so that it is read off in order, and with all that a list filters by,
+    # so that only the rows of the page itself are read. The primary key carries these too, but SQLAlchemy has no word
+    # for it.
+    Index(None, "name", "id", postgresql_include=["network_id", "device_type_id"]),
+    Index(None, "network_id", "id", postgresql_include=["device_type_id", "name"]),
+    Index(None, "device_type_id", "id", postgresql_include=["network_id", "name"]),
+    Index(None, "is_blocked", "id", postgresql_include=["network_id", "device_type_id", "name"]),
 )
 
 
