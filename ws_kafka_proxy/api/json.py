@@ -105,7 +105,8 @@ class JsonSocket:
             if code not in (NORMAL, TRY_AGAIN):
                 log.info("socket closed with %d: %s", code, reason)
             await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
-            await asyncio.gather(*self._closing)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._all_closed()
 
     def finish(self, code: int, reason: str) -> None:
         if not self._end.done():
@@ -326,6 +327,11 @@ class JsonSocket:
             closing = asyncio.create_task(close_all([reader]))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    async def _all_closed(self) -> None:
+        """Not `gather`: who is cancelled while it waits must not take the closing with it."""
+        if self._closing:
+            await asyncio.wait(self._closing)
 
 
 async def close_all(readers: list[Reader]) -> None:

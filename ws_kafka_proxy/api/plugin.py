@@ -111,7 +111,7 @@ class PluginSocket(JsonSocket):
             # A socket has one seat at a time.
             self._dialect.drop(former)
             self._close(former)
-        await asyncio.gather(*self._closing)
+        await self._all_closed()
         await super()._open(open_)
         self._opening = False
         await self._unseat()
@@ -162,7 +162,7 @@ class PluginSocket(JsonSocket):
 
     async def _unseat(self) -> None:
         """The seat is given back when the next one to get it would find our positions written."""
-        await asyncio.gather(*self._closing)
+        await self._all_closed()
         if self._member is not None and not self._opening and not self._pumps:
             self._attendance.wish(self._member, None)
 
