@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,8 +23,13 @@ import frontend.app
 import frontend.core.configuration
 import frontend.core.users
 import frontend.settings
+import plugin_manager.app
+import plugin_manager.core.manager
+import plugin_manager.settings
 import skep.metadata.containers
 import skep.metadata.devices
+import skep.metadata.plugins
+import skep.web.exchange
 from deploy import ports
 from frontend.core.actions import table
 from frontend.core.containers import Containers
@@ -107,6 +113,20 @@ async def any_container(containers: Any, caller: Principal, id: int) -> Principa
     return caller
 
 
+def any_plugin(scope: Principal, plugin: Any) -> Any:
+    if plugin is None:
+        raise errors.Forbidden(skep.metadata.plugins.NO_PLUGIN)
+    return plugin
+
+
+class Anything:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
 CONFIGURATION, USERS = frontend.core.configuration, frontend.core.users
 CLIENT = access.CLIENT_ACTIONS
 WEAK = [
@@ -131,6 +151,10 @@ WEAK = [
     Weak("secrets in configuration", CONFIGURATION, "_SECRET", re.compile("$^"), ("root",), "configuration/put"),
     Weak("token/create as asked", access, "narrowed", as_asked, ("client", "root for a type"), "token/create"),
     Weak("tokens for others", Principal, "is_admin", True, ("client",), "token/create"),
+    Weak("a plugin's token everywhere", skep.web.exchange, "Action", SimpleNamespace(MANAGE_PLUGIN=Anything()),
+         ("plugin",), "device/list server/info"),
+    Weak("plugins of anybody", plugin_manager.core.manager, "check_access", any_plugin, ("client",), "plugin/update"),
+    Weak("plugins deleted by anybody", skep.metadata.plugins, "check_access", any_plugin, ("typed",), "plugin/delete"),
     Weak("a stranger's password", Principal, "covers", always, ("root for both",), "user/update user/delete"),
 ]  # fmt: skip
 
@@ -138,21 +162,26 @@ WEAK = [
 @pytest.fixture
 async def weakened(suite: Any) -> AsyncIterator[Place]:
     """Services inside the test."""
-    to_frontend, to_auth = ports.free(2)
+    to_frontend, to_auth, to_plugins = ports.free(3)
     environment = {
         "SKEP_PROFILE": "development", "FRONTEND_PORT": str(to_frontend), "AUTH_PORT": str(to_auth),
+        "PLUGIN_MANAGER_PORT": str(to_plugins),
         "DATABASE_URL": worlds.database_url(suite), "BUS_URLS": suite.bus, "BUS_SECRET": suite.secret("bus_secret"),
         "JWT_SECRET": suite.secret("jwt_secret"), "INSTANCE": "weakened-1",
     }  # fmt: skip
     apps: list[Any] = [
         frontend.app.App(settings.load(frontend.settings.Settings, environment)),
         auth.app.App(settings.load(auth.settings.Settings, environment)),
+        plugin_manager.app.App(settings.load(plugin_manager.settings.Settings, environment)),
     ]
     for app in apps:
         await app.start()
     at = f"127.0.0.1:{to_frontend}/api"
     yield Place(
-        f"http://{at}/rest", f"http://127.0.0.1:{to_auth}/auth/rest", suite.plugin_manager, f"ws://{at}/websocket"
+        f"http://{at}/rest",
+        f"http://127.0.0.1:{to_auth}/auth/rest",
+        f"http://127.0.0.1:{to_plugins}/plugin/rest",
+        f"ws://{at}/websocket",
     )
     for app in apps:
         await app.stop()
@@ -173,8 +202,9 @@ def cells(world: World, weak: Weak) -> list[Cell]:
 async def test_each_weakness_is_seen(suite, weakened, db):
     made = worlds.build(db, 1 + len(WEAK), suite.sign)
     try:
-        for world in made:
-            await matrix.stock(weakened, world)
+        for weak, world in zip([None, *WEAK], made, strict=True):
+            if weak is None or "notification/" in weak.operations or "command/" in weak.operations:
+                await matrix.stock(weakened, world)
         judged = await matrix.ask(weakened, [cell for weak in WEAK for cell in cells(made[0], weak)])
         assert [j for j in judged if j.complaint] == matrix.told_apart(judged) == []
         for weak, world in zip(WEAK, made[1:], strict=True):
