@@ -3,7 +3,8 @@
     python tests/system/clients/pypi URL LOGIN PASSWORD REFRESH_TOKEN PREFIX
 
 Prints one JSON object: differences (what did not come out as it must), unused (of the client's methods, properties
-and parameters), faults (methods of the client that show a mistake of its own). An exception of the client ends it.
+and parameters), faults (methods of the client that show a mistake of its own). An exception of the client ends it,
+and the differences are on stderr.
 """
 
 import json
@@ -48,4 +49,8 @@ def main(url, login, password, refresh_token, prefix):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except BaseException:
+        print(*checks.DIFFERENCES, sep="\n", file=sys.stderr)
+        raise

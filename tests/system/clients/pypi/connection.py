@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 
 from devicehive import DeviceHive, Handler
 
@@ -39,7 +40,9 @@ class Inbox(Handler):
     def take(self, count):
         """Waits until so many have come; gives all that is there then."""
         with self.came:
-            self.came.wait_for(lambda: len(self.events) >= count, DEADLINE)
+            if not self.came.wait_for(lambda: len(self.events) >= count, DEADLINE):
+                kinds = dict(Counter(kind for kind, _ in self.events))
+                raise SystemExit(f"of {count} messages only these came: {kinds}")
             taken, self.events = self.events, []
         return taken
 
