@@ -72,7 +72,8 @@ async def test_a_client_is_refused(acl: Acl, filter_: str) -> None:
     "filter_",
     [
         "dh/notification/1/1/#", "dh/notification/1/1/+/temperature", "dh/command/+/+/mine/#",
-        "dh/command_update/1/2/#", "dh/notification/1/1/new/#", "dh/notification/+/+/mine", "$share/g/dh/notification/1/1/#",
+        "dh/command_update/1/2/#", "dh/notification/1/1/new/#", "dh/notification/+/+/mine",
+        "$share/g/dh/notification/1/1/#",
         "dh/response/device/list@c1", "home/#", "+/lamp", "+", "$share/g/home/+",
     ],
 )  # fmt: skip
