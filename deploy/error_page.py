@@ -30,9 +30,10 @@ REST answers with the status and `{"error": status, "message": text}`; where the
 WebSocket answers `{"action", "requestId", "code": status, "status": "error", "error": text}`. Codes are meant for
 programs and stay; texts are meant for people, but for those that the DeviceHive API has, which clients compare.
 
-**Finding one in the logs.** Every REST answer has an `X-Request-Id`: the one the client sent (1 to 64 letters, digits,
-`.`, `_`, `-`), else one of ours. A WebSocket request has `<socket>.<requestId>`. Every refusal is one line at level
-INFO, every failure of the platform one at ERROR with its cause, both with `request=<id>`:
+**Finding one in the logs.** Every REST answer, and a refused WebSocket handshake, has an `X-Request-Id`: the one the
+client sent (1 to 64 letters, digits, `.`, `_`, `-`), else one of ours. A WebSocket request has `<socket>.<requestId>`.
+Every refusal is one line at level INFO, every failure of the platform one at ERROR with its cause, both with
+`request=<id>`:
 
 ```
 time=2026-11-21T08:07:00.123Z level=info logger=web request=5f3a9c-1f msg="GET /device/{deviceId}: 403 Access is denied"

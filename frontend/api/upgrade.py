@@ -14,10 +14,11 @@ from tornado.web import RequestHandler
 
 from frontend.api.socket import Hub, Socket
 from frontend.core.services import Services
-from skep import errors
+from skep import errors, logs
 from skep.web import bearer
 from skep.web import json as web_json
 
+log = logs.get("frontend")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -50,8 +51,10 @@ class Upgrade(RequestHandler):
         self._refuse(status_code, f"HTTP {status_code} {HTTPStatus(status_code).phrase}")
 
     def _refuse(self, status: int, text: str) -> None:
+        log.info("WebSocket: %d %s", status, text)
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
+        self.set_header("X-Request-Id", logs.request_id.get())
         self.finish(web_json.encode({"error": status, "message": text}))
 
     def _key(self) -> bytes:

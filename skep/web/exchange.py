@@ -78,14 +78,15 @@ class Exchange(httputil.HTTPMessageDelegate):
     ) -> None:
         assert isinstance(start_line, httputil.RequestStartLine)
         self._path, _, self._query = start_line.path.partition("?")
+        ctx = self._context(headers)
+        logs.request_id.set(ctx.request_id)
         self._extra = self._server.delegate(self._path, self._server_conn, self._connection)
         if self._extra is not None:
             waited = self._extra.headers_received(start_line, headers)
             assert waited is None
             return
         self._method, self._is_head = _method(start_line.method, headers), start_line.method == "HEAD"
-        self._ctx = self._context(headers)
-        logs.request_id.set(self._ctx.request_id)
+        self._ctx = ctx
         length = headers.get("Content-Length", "0")
         if not self._path.startswith("/"):  # an absolute URI: this is no forward proxy
             self._fail(BadRequest())

@@ -48,8 +48,8 @@ class Server(httputil.HTTPServerConnectionDelegate):
 
     authenticate: token -> principal, raises `Unauthorized`. context: handed to handlers as `ctx.app`.
     extra_handlers: Tornado URL specs with whole paths, e.g. ("/api/websocket", Handler, {...}); their settings have
-    `client_address`. health: parts of the
-    service and whether they work; one that does not makes /health 503.
+    `client_address`, and `logs.request_id` is set for them. health: parts of the service and whether they work; one
+    that does not makes /health 503.
     """
 
     def __init__(

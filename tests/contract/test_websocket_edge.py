@@ -20,7 +20,7 @@ from frontend.api.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from frontend.api.socket import Hub
 from frontend.api.upgrade import Upgrade
 from frontend.core.services import Limits
-from skep import settings, web
+from skep import logs, settings, web
 from tests.unit.frontend.fakes import Frontend, notification
 
 INFO = b'{"action":"server/info","requestId":%d}'
@@ -402,10 +402,15 @@ async def test_a_good_token(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer nonsense", "Basic x", "client", "Bearer", "Bearer late"])
-async def test_a_bad_token(edge: Edge, header: str) -> None:
+async def test_a_bad_token(edge: Edge, header: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    caplog.handler.setFormatter(logs.Formatter())
     with pytest.raises(InvalidStatus) as refused:
-        async with connect(edge.url, additional_headers={"Authorization": header}):
+        async with connect(edge.url, additional_headers={"Authorization": header, "X-Request-Id": "of-the-test"}):
             pass
+    assert refused.value.response.headers["X-Request-Id"] == "of-the-test"
+    assert "request=of-the-test" in caplog.text
+    assert header not in caplog.text
     message = "Token expired" if header.endswith("late") else "Unauthorized"
     assert refused.value.response.status_code == 401
     assert json.loads(refused.value.response.body or b"") == {"error": 401, "message": message}
