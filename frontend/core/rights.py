@@ -95,20 +95,28 @@ class Rights:
             return caller
         return access.principal(caller.claims, user, 0, self._compat)
 
-    async def containers(self, caller: Principal, networks: list[int] | None, device_types: list[int] | None) -> None:
-        """Networks and device types a caller names must exist and be visible. Raises NotFound (administrators),
-        Forbidden (clients)."""
+    async def containers(
+        self, caller: Principal, networks: list[int] | None, device_types: list[int] | None
+    ) -> Principal:
+        """Networks and device types a caller names must exist and be visible. Gives the caller, with rights as of now
+        where those at hand were not enough. Raises NotFound (administrators), Forbidden (clients)."""
+        if await self._missing(caller, networks, device_types) is not None:
+            caller = await self.fresh(caller)
+            missing = await self._missing(caller, networks, device_types)
+            if missing is not None:
+                raise errors.NotFound(missing) if caller.is_admin else errors.Forbidden
+        return caller
+
+    async def _missing(
+        self, caller: Principal, networks: list[int] | None, device_types: list[int] | None
+    ) -> str | None:
+        """What an administrator is told of those that are not there or not visible; None: all are."""
+        caches = self._caches
         for ids, sees, exists, what in (
-            (networks, caller.sees_network, self._caches.network_exists, "Networks with such networkIds"),
-            (
-                device_types,
-                caller.sees_device_type,
-                self._caches.device_type_exists,
-                "Device types with such deviceTypeIds",
-            ),
+            (networks, caller.sees_network, caches.network_exists, "Networks with such networkIds"),
+            (device_types, caller.sees_device_type, caches.device_type_exists, "Device types with such deviceTypeIds"),
         ):
             missing = [i for i in ids or () if not sees(i) or not (await exists(i) or await exists(i, fresh=True))]
-            if missing and not caller.is_admin:
-                raise errors.Forbidden
             if missing:
-                raise errors.NotFound(f"{what} wasn't found: {{[{', '.join(map(str, missing))}]}}")
+                return f"{what} wasn't found: {{[{', '.join(map(str, missing))}]}}"
+        return None

@@ -93,8 +93,9 @@ async def resolve(session: Session, wanted: Wanted, kind: int) -> scope.Scope:
         if not wanted.device_id:
             raise errors.BadRequest("Device id is wrong or empty")
         await rights.messaging(caller, wanted.device_id)
-    await rights.containers(caller, wanted.network_ids, wanted.device_type_ids)
-    made = scope.of(caller, kind, wanted.device_id, wanted.network_ids, wanted.device_type_ids, wanted.names)
+    caller = await rights.containers(caller, wanted.network_ids, wanted.device_type_ids)
+    asked = kind, wanted.device_id, wanted.network_ids, wanted.device_type_ids, wanted.names
+    made = scope.of(caller, *asked) or scope.of(await rights.fresh(caller), *asked)
     if made is None:
         raise errors.Forbidden(NO_SCOPE)
     return made

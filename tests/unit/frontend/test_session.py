@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from frontend.core.services import Limits, now
@@ -311,6 +312,20 @@ async def test_a_client_does_not_see_other_networks_by_device(frontend: Frontend
     moved.notification.network_id = 2
     frontend.live(moved)
     assert outlet.take() == []
+
+
+async def test_a_subscribe_is_not_refused_by_rights_of_before(frontend: Frontend) -> None:
+    """A network was given a moment ago: PostgreSQL knows, the open socket not yet."""
+    session, outlet = await frontend.client("client")
+    user = frontend.caches.users[2]
+    frontend.caches.users[2] = msgspec.structs.replace(user, networks=frozenset({1, 2}))
+    session.receive(ask("notification/subscribe", networkIds=[2]))
+    await settled()
+    assert outlet.take()[0]["status"] == "success"
+    frontend.caches.users[2] = msgspec.structs.replace(user, networks=frozenset())
+    session.receive(ask("notification/subscribe", networkIds=[2, 1]))
+    await settled()
+    assert outlet.take()[0]["code"] == 403
 
 
 async def test_unsubscribe_ends_it_and_the_interest_lingers(frontend: Frontend) -> None:
