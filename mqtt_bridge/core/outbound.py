@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +19,7 @@ import msgspec
 from mqtt_bridge.core import topics
 from skep import bus
 from skep.wire import messages, views
-from skep.wire.messages import COMMAND, NOTIFICATION, UPDATE, Item
+from skep.wire.messages import COMMAND, NEVER, NOTIFICATION, UPDATE, Item
 from skep.wire.proxy import Delivered
 
 log = logging.getLogger("mqtt_bridge")
@@ -60,14 +62,16 @@ def push(item: Item, also: str = "") -> tuple[str, bytes]:
 
 
 class _Entry:
-    """A record on its way. offset: the one behind it. message: None where there is nothing to publish."""
+    """A record on its way. offset: the one behind it. message: None where there is nothing to publish. lapses: when a
+    command is not to be executed any more, ms."""
 
-    __slots__ = ("is_confirmed", "line", "message", "offset")
+    __slots__ = ("is_confirmed", "lapses", "line", "message", "offset")
 
-    def __init__(self, line: _Line, offset: int, message: tuple[str, bytes] | None) -> None:
+    def __init__(self, line: _Line, offset: int, message: tuple[str, bytes] | None, lapses: int) -> None:
         self.line = line
         self.offset = offset
         self.message = message
+        self.lapses = lapses
         self.is_confirmed = message is None
 
 
@@ -97,11 +101,12 @@ class _Flight:
 
 
 class Outbound:
-    """`follow` runs all the time, `forward` beside it for each connection."""
+    """`follow` runs all the time, `forward` beside it for each connection. clock: seconds since the epoch."""
 
-    def __init__(self, stream: Stream, also: str = "") -> None:
+    def __init__(self, stream: Stream, also: str = "", clock: Callable[[], float] = time.time) -> None:
         self._stream = stream
         self._also = also
+        self._clock = clock
         self._lines: dict[int, _Line] = {}
         self._todo: deque[_Entry] = deque()
         self._wake = asyncio.Event()
@@ -137,21 +142,23 @@ class Outbound:
 
     def _take(self, line: _Line, records: list[Delivered]) -> None:
         for record in records:
-            entry = _Entry(line, record.offset + 1, self._message(line, record))
+            entry = _Entry(line, record.offset + 1, *self._message(line, record))
             line.entries.append(entry)
             if entry.message is not None:
                 self._todo.append(entry)
         self._acknowledge(line)
 
-    def _message(self, line: _Line, record: Delivered) -> tuple[str, bytes] | None:
+    def _message(self, line: _Line, record: Delivered) -> tuple[tuple[str, bytes] | None, int]:
+        """What to publish, and until when (ms)."""
         if not line.sources.fresh(record.offset, record.source):
-            return None
+            return None, NEVER
         try:
             (item,) = messages.decode_events(record.payload or b"").items
-            return push(item, self._also)
+            lapses = item.command.lapses() if item.kind == COMMAND and item.command is not None else NEVER
+            return push(item, self._also), lapses
         except (msgspec.MsgspecError, ValueError):
             log.error("a malformed record at offset %s of partition %s is passed over", record.offset, line.partition)
-            return None
+            return None, NEVER
 
     # -- to the broker ------------------------------------------------------------------------------------------------
 
@@ -163,7 +170,10 @@ class Outbound:
         while flight.failure is None:
             while self._todo and flight.under_way < connection.window:
                 entry = self._todo.popleft()
-                if entry.line.is_ours and entry.message is not None:
+                if entry.lapses <= self._clock() * 1000:  # the stream kept it for longer than it may live
+                    entry.is_confirmed = True
+                    self._acknowledge(entry.line)
+                elif entry.line.is_ours and entry.message is not None:
                     flight.under_way += 1
                     connection.publish(*entry.message).add_done_callback(partial(self._answered, flight, entry))
             self._wake.clear()

@@ -58,7 +58,8 @@ class Connection:
 class Bridge:
     def __init__(self) -> None:
         self.stream = Stream()
-        self.outbound = Outbound(self.stream)
+        self.now = 0.0
+        self.outbound = Outbound(self.stream, clock=lambda: self.now)
         self.following = asyncio.create_task(self.outbound.follow())
         self.forwarding: asyncio.Task[None] | None = None
 
@@ -179,6 +180,26 @@ async def test_repeated_sources_are_published_once_also_after_a_takeover(bridge:
     for task in (other.following, other.forwarding):
         assert task is not None
         task.cancel()
+
+
+async def test_a_command_that_waited_too_long_is_not_published(bridge: Bridge) -> None:
+    """The stream keeps it for an hour; its update is news all the same."""
+    command = Command(7, "c", "d1", 1, 2, 1000, 1000, lifetime=5)
+    item, update = Item(0, 0, COMMAND, command=command), Item(0, 1, UPDATE, command=command)
+    found = [
+        Delivered(n, 0, 1, n, b"d1", messages.encode(Events("log", [each])))
+        for n, each in enumerate((item, update, item))
+    ]
+    bridge.now = 6.0
+    await bridge.come(assigned(), records(*found))
+    connection = await bridge.connect()
+    assert len(connection.published) == 1
+    connection.confirm(0)
+    await turns()
+    assert bridge.stream.acked[-1] == (0, 3)
+    bridge.now = 5.9
+    await bridge.come(records(Delivered(3, 0, 1, 3, b"d1", messages.encode(Events("log", [item])))))
+    assert len(connection.published) == 2
 
 
 async def test_a_malformed_record_is_passed_over(bridge: Bridge) -> None:
