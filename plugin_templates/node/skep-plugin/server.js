@@ -56,7 +56,10 @@ export class Server {
 
   /** A fresh one; expires: ms since the epoch. Throws Unusable, Unavailable. @param {Credentials} credentials */
   async accessToken(credentials) {
-    const { accessToken } = await this.#post('/token/refresh', { refreshToken: credentials.refreshToken });
+    const { accessToken } = await this.#post('/token/refresh', { refreshToken: credentials.refreshToken }).catch((error) => {
+      if (!(error instanceof Unusable)) throw error;
+      throw new Unusable(`${error.message} (without ${this.#settings.state} the plugin would register anew)`);
+    });
     const { payload } = JSON.parse(Buffer.from(accessToken.split('.')[1], 'base64url').toString());
     return { text: accessToken, expires: payload.e };
   }

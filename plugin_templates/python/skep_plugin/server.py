@@ -71,7 +71,10 @@ class Server:
 
     async def access_token(self, credentials: Credentials) -> Token:
         """A fresh one. Raises Unusable, Unavailable."""
-        answer = await self._post("/token/refresh", {"refreshToken": credentials.refresh_token})
+        try:
+            answer = await self._post("/token/refresh", {"refreshToken": credentials.refresh_token})
+        except Unusable as error:
+            raise Unusable(f"{error} (without {self._settings.state} the plugin would register anew)") from error
         text = answer["accessToken"]
         claims = text.split(".")[1]
         payload = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["payload"]

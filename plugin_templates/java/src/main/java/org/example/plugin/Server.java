@@ -71,8 +71,14 @@ final class Server {
 
     /** A fresh one. Throws Unusable, Temporary. */
     Token accessToken(Credentials credentials) {
-        JsonNode answer = rest.ask("/token/refresh", Map.of("refreshToken", credentials.refreshToken()), "", stop);
-        String text = answer.path("accessToken").asText();
+        String text;
+        try {
+            Map<String, String> body = Map.of("refreshToken", credentials.refreshToken());
+            text = rest.ask("/token/refresh", body, "", stop).path("accessToken").asText();
+        } catch (Unusable error) {
+            String hint = " (without " + settings.state() + " the plugin would register anew)";
+            throw new Unusable(error.getMessage() + hint);
+        }
         try {
             JsonNode claims = Message.JSON.readTree(Base64.getUrlDecoder().decode(text.split("\\.")[1]));
             return new Token(text, Instant.ofEpochMilli(claims.required("payload").required("e").longValue()));
