@@ -100,6 +100,7 @@ async function subscriptions(world, credentials) {
   const begun = await subscribeAll(world, hive, timestamp);
   sent.push(...await traffic.send(true));
   await expect(world, begun, sent, came);
+  if (world.http) await until(() => came.repeated > 0, 'an answer once more');
   fault('subscriptions of updated commands over HTTP', came.repeated > 0);
   await endAll(world, hive, begun, traffic, came);
   await refusals(world, hive);

@@ -55,61 +55,70 @@ class Traffic:
 def subscriptions(world, credentials):
     with Connection(world.socket_url, **credentials) as sender:
         traffic = Traffic(world, sender)
+        _scopes_by_themselves(traffic, credentials)
         with Connection(world.url, **credentials) as api:
-            inbox = api.transport.handler.handler
-            inbox.devices = {device.id for device in world.devices.values()}
-            for subscribers, options, wanted in _scopes(world, api):
-                _round(traffic, inbox, subscribers, options, wanted)
-            _ended(traffic, api, inbox)
+            _ended(traffic, api, api.transport.handler.handler)
             _refusals(world, api)
         _default_timestamp(traffic, credentials)
         _twice(traffic, credentials)
 
 
-def _scopes(world, api):
-    """(whose subscribe methods, their options, which (place, name) they are to get)"""
-    network, device_type = world.networks[1], world.types[1]
-    device = api.get_device(world.device_id(1, 1))
-    yield device, {}, lambda place, name: place == (1, 1)
-    yield device, {"names": ["b"]}, lambda place, name: place == (1, 1) and name == "b"
-    yield api.get_network(network.id), {"names": ["a"]}, lambda place, name: place[0] == 1 and name == "a"
-    yield api.get_device_type(device_type.id), {"names": ["a"]}, lambda place, name: place[1] == 1 and name == "a"
-    both = {"network_ids": [network.id], "device_type_ids": [device_type.id, world.types[2].id]}
-    yield api, both, lambda place, name: place[0] == 1
-    crossed = {"network_ids": [world.networks[2].id], "device_type_ids": [device_type.id]}
-    yield api, crossed, lambda place, name: place == (2, 1)
-    yield api, {"device_id": device.id, "names": ["a", "b"]}, lambda place, name: place == (1, 1)
-    yield api, {"names": ["b", "c"]}, lambda place, name: name == "b"
-    yield api, {}, lambda place, name: True
+def _scopes(world):
+    """(who subscribes, its options, which (place, name) it is to get), on a connection of its own each."""
+    network, device_type, other_type = world.networks[1].id, world.types[1].id, world.types[2].id
+    device = world.device_id(1, 1)
+    yield lambda api: api.get_device(device), {}, lambda place, name: place == (1, 1)
+    yield lambda api: api.get_device(device), {"names": ["b"]}, lambda place, name: place == (1, 1) and name == "b"
+    of_network = {"names": ["a"]}, lambda place, name: place[0] == 1 and name == "a"
+    yield lambda api: api.get_network(network), *of_network
+    of_type = {"names": ["a"]}, lambda place, name: place[1] == 1 and name == "a"
+    yield lambda api: api.get_device_type(device_type), *of_type
+    both = {"network_ids": [network], "device_type_ids": [device_type, other_type]}
+    yield lambda api: api, both, lambda place, name: place[0] == 1
+    crossed = {"network_ids": [world.networks[2].id], "device_type_ids": [device_type]}
+    yield lambda api: api, crossed, lambda place, name: place == (2, 1)
+    yield lambda api: api, {"device_id": device, "names": ["a", "b"]}, lambda place, name: place == (1, 1)
+    yield lambda api: api, {"names": ["b", "c"]}, lambda place, name: name == "b"
+    yield lambda api: api, {}, lambda place, name: True
 
 
-def _round(traffic, inbox, subscribers, options, wanted):
-    """What is sent before the subscription comes from the store, what is sent after it comes live."""
-    options = {**options, "timestamp": traffic.mark()}
+def _scopes_by_themselves(traffic, credentials):
+    """What is sent before the subscriptions comes from the store, what is sent after them comes live."""
+    world, timestamp = traffic.world, traffic.mark()
     sent = traffic.send(live=False)
-    begun = [
-        subscribers.subscribe_notifications(**options),
-        subscribers.subscribe_insert_commands(**options),
-        subscribers.subscribe_update_commands(**options),
-    ]
-    same([bool(subscription.id) for subscription in begun], [True] * 3)
+    begun = [_begun(world, credentials, timestamp, *scope) for scope in _scopes(world)]
     sent += traffic.send(live=True)
-    expected = [each for each in sent if wanted(each[1], each[2])]
-    _expect(traffic.world, inbox, expected)
-    for subscription in begun:
-        subscription.remove()
-        same(subscription.id, None)
+    for connection, _, options, wanted in begun:
+        _expect(world, connection.inbox, options, [each for each in sent if wanted(each[1], each[2])])
+    for connection, all_three, _, _ in begun:
+        for subscription in all_three:
+            subscription.remove()
+            same(subscription.id, None)
+        connection.close()
 
 
-def _expect(world, inbox, expected):
+def _begun(world, credentials, timestamp, of, options, wanted):
+    connection = Connection(world.url, **credentials)
+    connection.inbox.devices = {device.id for device in world.devices.values()}
+    subscribers = of(connection.api)
+    all_three = [
+        subscribers.subscribe_notifications(**options, timestamp=timestamp),
+        subscribers.subscribe_insert_commands(**options, timestamp=timestamp),
+        subscribers.subscribe_update_commands(**options, timestamp=timestamp),
+    ]
+    same([bool(subscription.id) for subscription in all_three], [True] * 3)
+    return connection, all_three, options, wanted
+
+
+def _expect(world, inbox, scope, expected):
     """Exactly these, and those of a device in the order they were sent."""
     came = [_seen(world, *event) for event in inbox.take(len(expected))]
     unknown = {each[:4] for each in expected if each[4] == "?"}
     came = [(*each[:4], "?") if each[:4] in unknown else each for each in came]
-    same(sorted(came, key=str), sorted(expected, key=str), 3)
+    same((scope, sorted(came, key=str)), (scope, sorted(expected, key=str)))
     for place, kind in itertools.product(world.devices, KINDS):
         numbers = [each[3] for each in came if (each[1], each[0]) == (place, kind)]
-        same(numbers, sorted(numbers), 3)
+        same((scope, numbers), (scope, sorted(numbers)))
 
 
 def _seen(world, kind, entity):
