@@ -38,13 +38,13 @@ class Logins:
     async def note(self, user_id: int) -> None:
         """Never fails. A cancelled call leaves the note to be written all the same."""
         self._forget_old()
-        if user_id not in self._noted:
-            self._noted[user_id] = self._clock()
-            self._due[user_id] = None
-            if self._writing is None or self._writing.done():
-                self._writing = asyncio.get_running_loop().create_task(self._work())
-        if self._writing is not None and not self._writing.done():
-            await asyncio.wait({self._writing}, timeout=PATIENCE)
+        if user_id in self._noted:
+            return
+        self._noted[user_id] = self._clock()
+        self._due[user_id] = None
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._work())
+        await asyncio.wait({self._writing}, timeout=PATIENCE)
 
     async def close(self) -> None:
         if self._writing is not None:
