@@ -25,13 +25,13 @@ class NotificationBody(Struct):
     timestamp: Time | None = None
     parameters: JsonObject = NULL
 
-    def read(self) -> NewNotification:
-        """Raises BadRequest, Forbidden."""
+    def read(self, malformed: type[errors.BadRequest] = errors.BadRequest) -> NewNotification:
+        """malformed: for a timestamp that is none. Raises it, BadRequest, Forbidden."""
         if not self.notification:
             raise errors.BadRequest
         if self.notification in SPECIAL:
             raise errors.Forbidden("Notification with this name can't be sent by a client")
-        return NewNotification(self.notification, json_object(self.parameters), _time(self.timestamp))
+        return NewNotification(self.notification, json_object(self.parameters), _time(self.timestamp, malformed))
 
 
 class CommandBody(Struct):
@@ -44,12 +44,13 @@ class CommandBody(Struct):
     status: str | None = None
     result: JsonObject = NULL
 
-    def read(self) -> NewCommand:
-        """Raises BadRequest."""
+    def read(self, malformed: type[errors.BadRequest] = errors.BadRequest) -> NewCommand:
+        """malformed: as in `NotificationBody`. Raises it, BadRequest."""
         if not self.command:
             raise errors.BadRequest
         parameters, result = json_object(self.parameters), json_object(self.result)
-        return NewCommand(self.command, parameters, _time(self.timestamp), self.lifetime, self.status, result)
+        timestamp = _time(self.timestamp, malformed)
+        return NewCommand(self.command, parameters, timestamp, self.lifetime, self.status, result)
 
 
 class CommandUpdateBody(Struct):
@@ -68,9 +69,9 @@ class CommandUpdateBody(Struct):
         return changes
 
 
-def _time(value: Time | None) -> int:
-    """ms, 0 for none. Raises BadRequest."""
+def _time(value: Time | None, malformed: type[errors.BadRequest]) -> int:
+    """ms, 0 for none."""
     try:
         return 0 if value is None else timestamps.parse(value)
     except ValueError:
-        raise errors.BadRequest from None
+        raise malformed from None

@@ -94,7 +94,7 @@ async def _find_first(session: Session, request: Insert) -> Later:
 def _insert(session: Session, request: Insert, device: Device) -> Later:
     if request.command is None:
         raise errors.BadRequest("Command is required")
-    new, caller = request.command.read(), session.caller
+    new, caller = request.command.read(errors.MalformedJson), session.caller
     answer = session.services.messages.insert_command(caller, device, new, request.idempotency_key)
     return Later(answer, partial(_created, caller.user_id))
 

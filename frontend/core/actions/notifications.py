@@ -106,7 +106,7 @@ async def _find_first(session: Session, request: Insert) -> Later:
 def _insert(session: Session, request: Insert, device: Device) -> Later:
     if request.notification is None:
         raise errors.BadRequest("Notification is required")
-    new = request.notification.read()
+    new = request.notification.read(errors.MalformedJson)
     insert = session.services.messages.insert_notification
     return Later(insert(session.caller, device, new, request.idempotency_key), _created)
 
