@@ -22,17 +22,19 @@ function same(actual, expected) {
   note(line(), actual, expected);
 }
 
-/** The server must refuse with that text (the client shows no codes); null: with any. */
+/** The server must refuse with that text (the client shows no codes), one like it, or, where it is null, with any. */
 async function refused(text, call) {
   const at = line();
   let answer;
   try {
     answer = await call();
   } catch (error) {
-    note(at, text === null ? null : error.message || error, text);
+    const said = error.message || error;
+    if (text instanceof RegExp) note(at, text.test(said) || said, true);
+    else note(at, text === null ? null : said, text);
     return;
   }
-  note(at, answer, { refused: text });
+  note(at, answer, { refused: String(text) });
 }
 
 /** What the client can't do over this transport, it says itself. */

@@ -85,7 +85,7 @@ async function containers(world, noun) {
   const device = { id: `${world.prefix}-inside`, name: 'inside', data: { in: 1 }, isBlocked: false };
   await world.api.device.add(new Device({ ...device, [key]: id }));
   same(await api.get(id), { id, name: `${name} 2`, description: 'changed', devices: [device] });
-  await refused(null, () => api.delete(new Delete({ [key]: id })));
+  await refused(new RegExp(device.id), () => api.delete(new Delete({ [key]: id })));
   same(await api.delete(new Delete({ [key]: id, force: true })), world.nothing);
   await refused(`${title} with id = ${id} not found`, () => api.get(id));
   await refused(`${title} with id = ${id} not found`, () => api.update(new Model({ id, name: 'x' })));

@@ -61,11 +61,12 @@ async function registerSecond(world, hive, name) {
 
 async function refusals(hive, everything) {
   const none = { returnCommands: false, returnUpdatedCommands: false, returnNotifications: false };
-  await refused(null, () => hive.plugin.register(new Plugin({ name: 'none' }), new PluginRegisterQuery({ ...everything, ...none })));
+  await refused(/return/, () => hive.plugin.register(new Plugin({ name: 'none' }), new PluginRegisterQuery({ ...everything, ...none })));
   for (const bad of [{}, { name: 'ab' }, { name: 'with space' }, { name: 'good', parameters: [1] }]) {
     await refused(null, () => hive.plugin.register(new Plugin(bad)));
   }
-  await refused(null, () => hive.plugin.register(new Plugin({ name: 'good' }), new PluginRegisterQuery({ networkIds: 1e12 })));
+  const missing = 'Networks with such networkIds wasn\'t found: {[1000000000000]}';
+  await refused(missing, () => hive.plugin.register(new Plugin({ name: 'good' }), new PluginRegisterQuery({ networkIds: 1e12 })));
   await refused(MISSING, () => hive.plugin.update(new PluginUpdateQuery({ topicName: 'plugin_topic_x', status: 'ACTIVE' })));
 }
 

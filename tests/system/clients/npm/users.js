@@ -5,6 +5,7 @@ const { refused, same, unsupported } = require('./checks');
 const { Network, User, UserToken } = DeviceHive.models;
 const { NetworkListQuery, UserCountQuery, UserListQuery } = DeviceHive.models.query;
 const DENIED = 'Access is denied';
+const FAILED = 'Invalid credentials error during attempt to authenticate. Error: ';
 const PASSWORD = 'second-password';
 const TAKEN = 'User with such login already exists. Please, select another one';
 
@@ -29,7 +30,7 @@ async function users(world) {
   same(await api.update(new User(back)), world.nothing);
   const { networks: none, ...saved } = await api.get(made.id);
   same([saved, none.length], [{ ...whole, data: { b: 2 }, introReviewed: false, status: 2 }, 1]);
-  await refused(null, () => world.connect({ login, password: 'first-password' }));
+  await refused(`${FAILED}User is locked or disabled`, () => world.connect({ login, password: 'first-password' }));
   await api.update(new User({ id: made.id, status: 0, password: PASSWORD }));
   await client(world, login, made.id);
   same(await api.delete(made.id), world.nothing);
@@ -139,9 +140,8 @@ async function tokens(world) {
   same([plain.accessToken, (await plain.user.getCurrent()).login], [renewed.accessToken, account.login]);
   plain.disconnect();
   await refused('User with id = 1000000000000 not found', () => api.token.createUserToken(new UserToken({ userId: 1e12 })));
-  const failed = 'Invalid credentials error during attempt to authenticate. Error: ';
-  await refused(`${failed}Invalid credentials`, () => world.connect({ login: account.login, password: 'not-this-one' }));
-  await refused(`${failed}Invalid token type`, () => world.connect({ refreshToken: pair.accessToken }));
+  await refused(`${FAILED}Invalid credentials`, () => world.connect({ login: account.login, password: 'not-this-one' }));
+  await refused(`${FAILED}Invalid token type`, () => world.connect({ refreshToken: pair.accessToken }));
   await refused('No authentication credentials provided.\nPlease, use credentials provided in documentation.', () => world.connect({}));
 }
 

@@ -36,12 +36,12 @@ def raises(kind, text, call, *args, **kwargs):
         same(answer, (kind.__name__, text), 2)
 
 
-def refused_with(code, call, *args, **kwargs):
-    """As `refused`, where nobody says what the text is."""
+def refused_with(code, call, *args, containing="", **kwargs):
+    """As `refused`, where nobody says what the whole text is."""
     try:
         answer = call(*args, **kwargs)
     except ApiResponseError as error:
-        same(error.code, code, 2)
+        same((error.code, containing if containing in (error.error or "") else error.error), (code, containing), 2)
     else:
         same(answer, code, 2)
 

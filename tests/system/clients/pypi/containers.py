@@ -66,7 +66,7 @@ def _removed(world, get, noun, made, title):
     device_id, made_id = f"{world.prefix}-inside", made.id
     device = world.api.put_device(device_id, **{f"{noun}_id": made_id})
     same(getattr(device, f"{noun}_id"), made_id)
-    refused_with(400, made.remove)
+    refused_with(400, made.remove, containing=device_id)
     same(world.api.get_device(device_id).id, device_id)
     made.remove(force=True)
     same([made.id, made.name, made.description], [None] * 3)

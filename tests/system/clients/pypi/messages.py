@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from checks import refused, refused_with, same
+from checks import refused, same
 from devicehive.command import Command
 from devices import MALFORMED
 
@@ -153,8 +153,8 @@ def _refusals(world, device):
     refused(400, NO_OBJECT, device.send_notification, "x", [1])
     refused(400, NO_OBJECT, device.send_command, "x", [1])
     refused(400, NO_OBJECT, device.send_command, "x", result="text")
-    refused_with(400, device.send_command, "x", lifetime="soon")
-    refused_with(400, device.send_notification, "x", timestamp="yesterday")
+    refused(400, MALFORMED[world.is_http], device.send_command, "x", lifetime="soon")
+    refused(400, MALFORMED[world.is_http], device.send_notification, "x", timestamp="yesterday")
     missing, text = f"{world.prefix}-missing", f"Device with such deviceId = {world.prefix}-missing not found"
     for call in (api.list_notifications, api.list_commands):
         refused(404, text, call, missing)
