@@ -24,7 +24,6 @@ import frontend.core.configuration
 import frontend.core.users
 import frontend.settings
 import plugin_manager.app
-import plugin_manager.core.manager
 import plugin_manager.settings
 import skep.metadata.containers
 import skep.metadata.devices
@@ -134,8 +133,8 @@ WEAK = [
     Weak("no device type check", Principal, "sees_device_type", always, TYPED, "device/get user/getDeviceType"),
     Weak("a device of anybody", Rights, "device", unchecked, (*NARROW, *TYPED), "device/get notification/list"),
     Weak("a network of anybody", Containers, "_seen", any_container, NARROW, "network/get network/delete"),
-    Weak("no action over REST", Principal, "require", always, ("root, GetDevice",), "network/list user/list"),
-    Weak("no action over WebSocket", table, "permit", permits_all, ("root, GetDevice",), "network/list user/list"),
+    Weak("no action over REST", Principal, "require", always, ("client, GetDevice",), "network/list user/list"),
+    Weak("no action over WebSocket", table, "permit", permits_all, ("client, GetDevice",), "network/list user/list"),
     Weak("foreign is 404, missing 403", Rights, "_checked", foreign_is_missing, NARROW, "device/get"),
     Weak("missing is 404", Principal, "sees_everything", True, (*NARROW, *TYPED), "device/get command/insert"),
     Weak("a token's list ignored", access, "_both", ignores_the_list, NARROW[:1], "device/get network/list"),
@@ -153,8 +152,7 @@ WEAK = [
     Weak("tokens for others", Principal, "is_admin", True, ("client",), "token/create"),
     Weak("a plugin's token everywhere", skep.web.exchange, "Action", SimpleNamespace(MANAGE_PLUGIN=Anything()),
          ("plugin",), "device/list server/info"),
-    Weak("plugins of anybody", plugin_manager.core.manager, "check_access", any_plugin, ("client",), "plugin/update"),
-    Weak("plugins deleted by anybody", skep.metadata.plugins, "check_access", any_plugin, ("typed",), "plugin/delete"),
+    Weak("plugins of anybody", skep.metadata.plugins, "check_access", any_plugin, ("client", "typed"), "plugin/delete"),
     Weak("a stranger's password", Principal, "covers", always, ("root for both",), "user/update user/delete"),
 ]  # fmt: skip
 

@@ -78,7 +78,7 @@ TYPE = ["type own", "type foreign", "type missing"]
 PLUGIN = ["plugin own", "plugin foreign", "plugin missing"]
 USER = ["user self", "user another", "user missing"]
 PLACES = ["", *DEVICE, *NETWORK, *TYPE]
-LISTED = ["", "unfiltered", "name own", "name foreign", "name missing"]
+LISTED = ["", "unfiltered", "name foreign"]
 NAMED = ["name present", "name missing", "name secret"]
 MEMBER = ["user self network own", "user self network foreign", "user self network missing",
           "user another network own", "user another network foreign", "user missing network own"]  # fmt: skip
