@@ -121,6 +121,7 @@ export class Session {
       } else if (frame.t === 'notif') this.#pushed(frame.p ?? {});
       else if (frame.s) log.warn(`the server complains: ${frame.p?.m}`);
     }
+    // No ping is answered then. A server with `ack` never lets it come to that, it sends 1000 ahead.
     if (this.lanes.full) this.#socket.pause();
   }
 

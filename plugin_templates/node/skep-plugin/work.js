@@ -20,7 +20,7 @@ export class Lanes {
    * @param {{waiting?: number, room?: () => void}} options waiting: how many are held before it is `full`; room: called
    * when it is not any more
    */
-  constructor(parallel, { waiting = 1000, room = () => {} } = {}) {
+  constructor(parallel, { waiting = 2000, room = () => {} } = {}) {
     this.#free = parallel;
     this.#waiting = waiting;
     this.#room = room;

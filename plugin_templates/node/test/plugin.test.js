@@ -198,6 +198,18 @@ test('without the extension it does all that it received', async () => {
   assert.deepEqual(handler.began, [1, 2, 3]);
 });
 
+test('pings are answered with all that a server sends ahead in hand', async () => {
+  const { handler } = started();
+  handler.hold.d1 = gate();
+  const peer = await bus.peer();
+  await peer.letIn();
+  for (let offset = 0; offset < 1000; offset++) peer.push(notification(offset, 'd1', 'x'.repeat(5000)), offset);
+  peer.socket.ping();
+  await once(peer.socket, 'pong', { signal: AbortSignal.timeout(30_000) });
+  handler.hold.d1.open();
+  await peer.confirmed(999);
+});
+
 test('what it cannot read is passed over and confirmed', async () => {
   const { handler } = started();
   const peer = await bus.peer();

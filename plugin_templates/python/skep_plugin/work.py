@@ -19,11 +19,12 @@ class HandlerFailed(Exception):
 class Lanes:
     """Runs the work of one device in order and that of several devices side by side.
 
-    parallel: how many at a time. waiting: how many are held at most; `put` waits then, and with it the socket.
+    parallel: how many at a time. waiting: how many are held at most; `put` waits then, and with it the socket:
+    no ping is answered any more. A server with `ack` never lets it come to that, it sends 1000 ahead.
     `failed` gets HandlerFailed with the first work that raises, and nothing is begun after that.
     """
 
-    def __init__(self, parallel: int, waiting: int = 1000) -> None:
+    def __init__(self, parallel: int, waiting: int = 2000) -> None:
         self._free = asyncio.Semaphore(parallel)
         self._room = asyncio.Semaphore(waiting)
         self._queues: dict[str, deque[Work]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -239,6 +240,22 @@ def test_without_the_extension_it_does_all_that_it_received(rest, tmp_path):
             it.handler.hold["d1"].set()
             await it.stopped()
             assert it.handler.began == [1, 2, 3]
+
+    asyncio.run(scenario())
+
+
+def test_pings_are_answered_with_all_that_a_server_sends_ahead_in_hand(rest, tmp_path):
+    async def scenario():
+        async with world(rest, tmp_path) as it:
+            it.handler.hold["d1"] = asyncio.Event()
+            peer = await it.bus.peer()
+            await peer.let_in()
+            for offset in range(1000):
+                await peer.push(notification(offset, parameters=secrets.token_hex(2500)), offset)
+            async with asyncio.timeout(30):
+                await (await peer.socket.ping())
+            it.handler.hold["d1"].set()
+            await peer.confirmed(999)
 
     asyncio.run(scenario())
 

@@ -35,8 +35,11 @@ final class Session implements WebSocket.Listener {
     private static final int GATHER = 20;
     /** Seconds between pings; without an answer to the last one the connection is given up. */
     private static final int PING = 20;
-    /** How many messages are held before nothing more is read; a server with `ack` sends no more by itself. */
-    private static final int WAITING = 1000;
+    /**
+     * How many messages are held before nothing more is read, and no ping answered. A server with `ack` never lets it come
+     * to that, it sends 1000 ahead.
+     */
+    private static final int WAITING = 2000;
 
     private static final int MAX_MESSAGE = 4 << 20;
 

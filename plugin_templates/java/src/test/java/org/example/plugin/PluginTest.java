@@ -318,6 +318,21 @@ class PluginTest {
     }
 
     @Test
+    void pingsAreAnsweredWithAllThatAServerSendsAheadInHand() throws Exception {
+        Collector handler = new Collector();
+        handler.hold.put("d1", gate());
+        started(handler);
+        ScriptedBus.Peer peer = bus.peer();
+        peer.letIn();
+        for (int offset = 0; offset < 1000; offset++) {
+            peer.push(notification(offset, "d1"), offset);
+        }
+        peer.ping();
+        handler.hold.get("d1").countDown();
+        peer.confirmed(999);
+    }
+
+    @Test
     void whatItCannotReadIsPassedOverAndConfirmed() throws Exception {
         Collector handler = new Collector();
         started(handler);
