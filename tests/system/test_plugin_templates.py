@@ -156,30 +156,41 @@ def everything(world: World) -> dict[str, list[list[Any]]]:
 @pytest.mark.parametrize("name", NAMES)
 async def test_confirmed_when_done_and_nothing_lost_by_a_restart(world, templates, name):
     template = templates[name]
-    first = world.copy(template, HOLD="hold")
+    settings = {"PLUGIN_DEVICE_ID": "", "PLUGIN_NETWORK_IDS": str(world.network)}
+    first = world.copy(template, HOLD="hold", **settings)
     await first.start(template.collector)
     ids = [world.notify("a"), world.notify("b")]
     await first.received(2)
     await first.confirmed(world.suite)
     ids.append(world.notify("hold"))
     await first.received(3)
+    # Time enough for a confirmation that would come too early.
+    for number in range(10):
+        world.notify("meanwhile", device=world.other)
+        await first.received(4 + number)
     # It dies with a message under way, which is not confirmed: it comes again, and what came meanwhile behind it.
     await first.stop(signal.SIGKILL)
     ids += [world.notify("while away"), world.notify("while away")]
-    second = world.copy(template)
+    second = world.copy(template, **settings)
     await second.start(template.collector)
-    await second.received(3)
-    # Stopped in order, it has confirmed what it did: nothing of it comes again.
+    await second.until(lambda: len(received(world, second)) == 3, "three messages")
+    await second.confirmed(world.suite)
+    # What is confirmed does not come again.
     assert await second.stop() == 0
     ids.append(world.notify("last"))
-    third = world.copy(template)
+    third = world.copy(template, **settings)
     await third.start(template.collector)
     await third.received(1)
     await third.confirmed(world.suite)
-    received = [[id for _, _, _, id in copy.lines] for copy in (first, second, third)]
-    assert received == [ids[:3], ids[2:5], ids[5:]]
+    assert [received(world, copy) for copy in (first, second, third)] == [ids[:3], ids[2:5], ids[5:]]
+    assert len(third.lines) == 1
     assert "registered as" in first.log
     assert "registered as" not in second.log + third.log
+
+
+def received(world: World, copy: Copy) -> list[int]:
+    """The ids of its messages from the test's own device."""
+    return [id for _, device, _, id in copy.lines if device == world.device]
 
 
 @pytest.mark.parametrize("suite", ["light"], indirect=True)
