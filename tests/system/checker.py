@@ -147,3 +147,65 @@ def _ids(ledger: Ledger, verdict: Verdict) -> None:
         for key, number in rows:
             ids.setdefault(key, set()).add(number)
     verdict.two_ids = [f"{key}: {sorted(numbers)}" for key, numbers in ids.items() if len(numbers) > 1]
+
+
+# -- plugins
+
+
+@dataclass
+class Push:
+    """One message as a plugin's socket got it; `at` and `confirmed` on the clock of the run, None: not confirmed."""
+
+    key: Key
+    id: int
+    at: float
+    socket: int
+    confirmed: float | None = None
+
+
+@dataclass
+class Reading:
+    """What a plugin's reader (the sockets of one group, or one socket alone) came to."""
+
+    missing: list[str] = field(default_factory=list)
+    out_of_order: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    two_ids: list[str] = field(default_factory=list)
+    pushes: int = 0
+    again: int = 0
+
+    def findings(self) -> dict[str, list[str]]:
+        kinds = ("missing", "out_of_order", "repeated", "two_ids")
+        return {kind: getattr(self, kind)[:10] for kind in kinds if getattr(self, kind)}
+
+    def summary(self) -> str:
+        return (
+            f"{self.pushes} pushes, {self.again} of them again; missing {len(self.missing)}, out of order "
+            f"{len(self.out_of_order)}, again after confirmation {len(self.repeated)}, two ids {len(self.two_ids)}"
+        )
+
+
+def read(sent: dict[Key, Sent], pushes: list[Push]) -> Reading:
+    """pushes: in the order they came in, over all sockets. A message may come again where it was not confirmed."""
+    reading = Reading(pushes=len(pushes))
+    last: dict[Key, Push] = {}
+    furthest: dict[str, int] = {}
+    for push in pushes:
+        sender, sequence = push.key
+        before = last.get(push.key)
+        if before is not None:
+            reading.again += 1
+            if before.confirmed is not None and before.confirmed < push.at:
+                reading.repeated.append(f"{push.key} on socket {push.socket}, confirmed on {before.socket}")
+            if before.id != push.id:
+                reading.two_ids.append(f"{push.key}: {before.id}, {push.id}")
+        elif sequence < furthest.get(sender, -1):
+            reading.out_of_order.append(f"{push.key} on socket {push.socket} after {furthest[sender]}")
+        furthest[sender] = max(sequence, furthest.get(sender, -1))
+        last[push.key] = push
+    for one in sent.values():
+        if one.acked is not None and one.key not in last:
+            reading.missing.append(f"{one.key}, acknowledged with id {one.id}")
+        elif one.id is not None and last[one.key].id != one.id:
+            reading.two_ids.append(f"{one.key}: {one.id} acknowledged, {last[one.key].id} pushed")
+    return reading

@@ -103,7 +103,7 @@ class Session:
 
 
 class Traffic:
-    """`rate` notifications/s over `devices`, each with a steady and a resuming subscriber; new ones keep coming.
+    """`rate` notifications/s over `devices`, each with resuming subscribers; `newcomers` new ones come each second.
 
     async with Traffic(...) as traffic:      # flows when entered
         ...faults...
@@ -111,11 +111,20 @@ class Traffic:
     """
 
     def __init__(
-        self, rest: str, ws: str, token: str, *, prefix: str, devices: int = 8, rate: float = 200, newcomers: float = 4
+        self,
+        rest: str,
+        ws: str,
+        token: str,
+        *,
+        prefix: str,
+        devices: int = 8,
+        rate: float = 200,
+        newcomers: float = 4,
+        subscribers: tuple[str, ...] = ("first", "second"),
     ) -> None:
         self.rest, self.ws, self.token = rest, ws, token
         self.devices = [f"{prefix}-{n}" for n in range(devices)]
-        self.rate, self.newcomers = rate, newcomers
+        self.rate, self.newcomers, self.subscribers = rate, newcomers, subscribers
         self.ledger = Ledger()
         self.sending = True
         self.running = True
@@ -132,14 +141,15 @@ class Traffic:
         await session.close()
         ready = []
         for device in self.devices:
-            for name in ("first", "second"):
+            for name in self.subscribers:
                 subscribed = asyncio.Event()
                 ready.append(subscribed)
                 self._spawn(self._subscriber(f"{name} of {device}", device, subscribed, resume=True))
         await asyncio.gather(*(asyncio.wait_for(each.wait(), 30) for each in ready))
         for number, device in enumerate(self.devices):
             self._spawn(self._sender(f"s{number}", device))
-        self._spawn(self._newcomers())
+        if self.newcomers:
+            self._spawn(self._newcomers())
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from tests.system.checker import Ledger, Sent, Socket, judge
+from tests.system.checker import Ledger, Push, Sent, Socket, judge, read
 
 
 @pytest.fixture
@@ -90,3 +90,46 @@ def test_a_socket_that_closed_is_owed_what_came_before_its_last_delivery(ledger)
     assert judge(ledger).findings() == {}
     del closed.deliveries[1]
     assert list(judge(ledger).findings()) == ["not_delivered"]
+
+
+# -- plugins
+
+
+@pytest.fixture
+def pushes() -> list[Push]:
+    """Of the ledger's five: three on a socket that died with the third unconfirmed, which came again."""
+    first = [Push(("a", n), 100 + n, 20.0 + n, socket=1, confirmed=20.5 + n) for n in range(3)]
+    first[2].confirmed = None
+    return first + [Push(("a", n), 100 + n, 30.0 + n, socket=2, confirmed=31.0 + n) for n in range(2, 5)]
+
+
+def test_a_plugin_that_read_all_has_no_findings(ledger, pushes):
+    reading = read(ledger.sent, pushes)
+    assert reading.findings() == {}
+    assert (reading.pushes, reading.again) == (6, 1)
+
+
+def lose(pushes):
+    del pushes[4]
+
+
+def overtake(pushes):
+    pushes[3:5] = [pushes[4], pushes[3]]
+    del pushes[2]
+
+
+def repeat(pushes):
+    pushes.insert(3, Push(("a", 1), 101, 29.0, socket=2))
+
+
+def rename(pushes):
+    pushes[4].id = 999
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind"),
+    [(lose, "missing"), (overtake, "out_of_order"), (repeat, "repeated"), (rename, "two_ids")],
+)
+def test_each_fault_of_a_plugins_stream_is_found(ledger, pushes, spoil, kind):
+    spoil(pushes)
+    assert list(read(ledger.sent, pushes).findings()) == [kind]
