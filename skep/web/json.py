@@ -121,14 +121,14 @@ _LIST: msgspec.json.Decoder[list[Raw]] = msgspec.json.Decoder(list[Raw])
 
 
 def _texts(raw: Raw, kind: Any) -> Any:
-    """`raw` with numbers and booleans quoted where `kind` wants text. Of a union the first fitting member counts."""
+    """`raw` with numbers and booleans as what `kind` wants. Of a union the first fitting member counts."""
     data = bytes(raw)
     kinds = list(members(kind))
     if data not in _BOOLEANS and any(member in (int, float) for member, _ in kinds):
         return raw  # a number is as good as text there
     for member, meta in kinds:
-        if member is str and data[:1] in _SCALARS and data and _is_text(data, meta):
-            return Raw(b'"' + data + b'"')
+        if data[:1] in _SCALARS and data and (read := _read_as(member, data, meta)) is not None:
+            return Raw(read)
         if typing.get_origin(member) is list and data.startswith(b"["):
             (item,) = typing.get_args(member)
             return [_texts(part, item) for part in _decode(_LIST, data)]
@@ -141,16 +141,22 @@ def _texts(raw: Raw, kind: Any) -> Any:
     return raw
 
 
-def _is_text(scalar: bytes, meta: Meta) -> bool:
-    """Whether a number or boolean counts as its text: one of 64 bits, or digits where only digits would do."""
-    if scalar in _BOOLEANS or not scalar.isdigit():
-        digits_only = meta.extra is not None and meta.extra.get("least") is not None
-        return not digits_only and (scalar in _BOOLEANS or -MAX_INT <= _number(scalar) <= MAX_INT)
-    return int(scalar) <= MAX_INT
-
-
-def _number(text: bytes) -> float:
-    return int(text) if text[1:].isdigit() else float(text)
+def _read_as(kind: Any, scalar: bytes, meta: Meta) -> bytes | None:
+    """A number or boolean as JSON of what it counts as where text or a boolean is wanted; None: it does not. Numbers
+    have 64 bits; 5.0 is 5 where only digits would do, and 1.0 is 1."""
+    if kind is bool and scalar not in _BOOLEANS:
+        return {0.0: b"false", 1.0: b"true"}.get(float(scalar))
+    if kind is not str:
+        return None
+    digits_only = meta.extra is not None and meta.extra.get("least") is not None
+    if scalar in _BOOLEANS:
+        return None if digits_only else b'"%b"' % scalar
+    number = int(scalar) if scalar[1:].isdigit() else float(scalar)
+    if not -MAX_INT <= number <= MAX_INT:
+        return None
+    if not digits_only:
+        return b'"%b"' % scalar
+    return b'"%d"' % number if 0 <= number == int(number) else None
 
 
 def has_nul(data: bytes, value: Any) -> bool:
