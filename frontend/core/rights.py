@@ -6,11 +6,12 @@ others can't tell missing from foreign (403).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from skep import access, errors
 from skep.access import Principal, User
+from skep.metadata.containers import NO_DEVICE_TYPES, NO_NETWORKS
 from skep.metadata.devices import BLOCKED, check_unblocked
 from skep.metadata.rows import Device
 
@@ -100,23 +101,29 @@ class Rights:
     ) -> Principal:
         """Networks and device types a caller names must exist and be visible. Gives the caller, with rights as of now
         where those at hand were not enough. Raises NotFound (administrators), Forbidden (clients)."""
-        if await self._missing(caller, networks, device_types) is not None:
+        if any(await self._missing(caller, networks, device_types)):
             caller = await self.fresh(caller)
-            missing = await self._missing(caller, networks, device_types)
-            if missing is not None:
-                raise errors.NotFound(missing) if caller.is_admin else errors.Forbidden
+            no_networks, no_device_types = await self._missing(caller, networks, device_types)
+            if (no_networks or no_device_types) and not caller.is_admin:
+                raise errors.Forbidden
+            if no_networks:
+                raise errors.NotFound(NO_NETWORKS.format(", ".join(map(str, no_networks))))
+            if no_device_types:
+                raise errors.NotFound(NO_DEVICE_TYPES.format(", ".join(map(str, no_device_types))))
         return caller
 
     async def _missing(
         self, caller: Principal, networks: list[int] | None, device_types: list[int] | None
-    ) -> str | None:
-        """What an administrator is told of those that are not there or not visible; None: all are."""
+    ) -> tuple[list[int], list[int]]:
+        """The ids that are not there or not visible."""
         caches = self._caches
-        for ids, sees, exists, what in (
-            (networks, caller.sees_network, caches.network_exists, "Networks with such networkIds"),
-            (device_types, caller.sees_device_type, caches.device_type_exists, "Device types with such deviceTypeIds"),
-        ):
-            missing = [i for i in ids or () if not sees(i) or not (await exists(i) or await exists(i, fresh=True))]
-            if missing:
-                return f"{what} wasn't found: {{[{', '.join(map(str, missing))}]}}"
-        return None
+        return (
+            await _absent(networks, caller.sees_network, caches.network_exists),
+            await _absent(device_types, caller.sees_device_type, caches.device_type_exists),
+        )
+
+
+async def _absent(
+    ids: list[int] | None, sees: Callable[[int], bool], exists: Callable[..., Awaitable[bool]]
+) -> list[int]:
+    return [i for i in ids or () if not sees(i) or not (await exists(i) or await exists(i, fresh=True))]

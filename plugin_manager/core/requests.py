@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from skep import access, errors
 from skep.access import Principal
+from skep.metadata.containers import NO_DEVICE_TYPES, NO_NETWORKS
 from skep.metadata.rows import PLUGIN_ACTIVE, PLUGIN_INACTIVE, Device, Maybe, PluginChanges
 from skep.tokens import ANY
 from skep.web import json_object
@@ -35,8 +36,6 @@ LONG_PARAMETERS = f"Field parameters can not be longer than {PARAMETERS} bytes"
 NO_RETURN = "Requested subscription is not valid. Please, set at least one 'return*' parameter to true."
 BAD_NAMES = f"There can be {NAMES} names of 1 to 128 symbols"
 BAD_RETENTION = f"retention should be from {MIN_RETENTION} to {MAX_RETENTION} seconds"
-NO_NETWORKS = "Networks with such networkIds wasn't found: {{[{}]}}"
-NO_TYPES = "Device types with such deviceTypeIds wasn't found: {{[{}]}}"
 BAD_STATUS = "Plugin status can be set to ACTIVE or INACTIVE"
 T = TypeVar("T", int, str)
 
@@ -130,7 +129,9 @@ async def wanted(caller: Principal, query: FilterQuery, existing: Existing, pres
     asked = Filter(
         kinds=_kinds(query),
         networks=await _ids(caller, query.network_ids, caller.networks, existing.networks, NO_NETWORKS),
-        device_types=await _ids(caller, query.device_type_ids, caller.device_types, existing.device_types, NO_TYPES),
+        device_types=await _ids(
+            caller, query.device_type_ids, caller.device_types, existing.device_types, NO_DEVICE_TYPES
+        ),
         device_id=query.device_id or None,
         names=_names(query.names),
     )

@@ -23,6 +23,10 @@ TOLD = 1_000
 NAMED = 20
 """Most devices named in a refusal."""
 
+NO_NETWORKS = "Networks with such networkIds wasn't found: {{[{}]}}"
+NO_DEVICE_TYPES = "Device types with such deviceTypeIds wasn't found: {{[{}]}}"
+"""What administrators are told; the ids, separated by ", "."""
+
 
 class Containers(Generic[C]):
     """`entity` is the name in `Changed`, `noun` the one in texts. Scope of a principal: `_scope`."""

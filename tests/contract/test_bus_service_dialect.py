@@ -175,7 +175,7 @@ async def test_what_a_service_may_publish(frontend: Client) -> None:
     answer = await frontend.publish(
         1,
         Record(topics.REQUESTS, b"k", b"v", 1),
-        Record("replies.frontend-1.x", None, b"v", 2),
+        Record("events.frontend-1.x", None, b"v", 2),
         Record(topics.MQTT_OUT, None, b"v", 3),
         Record("__consumer_offsets", None, b"v", 4),
         Record("requests\u200b", None, b"v", 5),

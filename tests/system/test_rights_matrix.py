@@ -65,6 +65,15 @@ def test_every_operation_is_in_the_matrix():
     assert {route for _, _, route in there if route} == set(OPERATION)
 
 
+async def test_every_route_is_one_that_is_served(suite):
+    """As the services' own documents tell it."""
+    for entry, names in matrix.routes().items():
+        async with Http(getattr(place(suite), entry)) as http:
+            document = json.loads((await http.ask("GET", "/openapi.json")).body)
+        served = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+        assert {name for name in served if name.split()[0] in ("GET", "POST", "PUT", "DELETE")} == set(names), entry
+
+
 async def test_refusals_and_reads(suite, db, world):
     """What changes nothing shares a world, and leaves it as it was."""
     asked = [cell for cell in matrix.cells(world) if not matrix.spoils(cell)][:: every(suite)]
@@ -74,6 +83,20 @@ async def test_refusals_and_reads(suite, db, world):
     assert not [j for j in judged if j.complaint], complaints(judged)
     assert matrix.told_apart(judged) == []
     assert changes.rows(db) == before
+
+
+async def test_other_ways_to_ask_the_same(suite, world):
+    """A POST that says it is something else, and a HEAD, need what the method needs that they stand for."""
+    names = ("client", "root for a network", "anonymous", "plugin of nobody")
+    asked = [cell for cell in matrix.cells(world, names) if cell.entry == "frontend" and not matrix.spoils(cell)]
+    async with Http(suite.rest) as http:
+        for cell in asked[:: every(suite)]:
+            if cell.method in ("PUT", "DELETE"):
+                answer = await matrix.ask_rest(http, cell, "POST", **{"X-HTTP-Method-Override": cell.method})
+                assert matrix.judge(cell, answer) == "", str(cell)
+            elif cell.method == "GET":
+                answer = await matrix.ask_rest(http, cell, "HEAD")
+                assert answer.status in (matrix.expected(cell)[0], 204), str(cell)
 
 
 async def test_allowed_changes(suite, db, world):

@@ -153,7 +153,8 @@ WEAK = [
     Weak("tokens for others", Principal, "is_admin", True, ("client",), "token/create"),
     Weak("a plugin's token everywhere", skep.web.exchange, "Action", SimpleNamespace(MANAGE_PLUGIN=Anything()),
          ("plugin",), "device/list server/info"),
-    Weak("plugins of anybody", skep.metadata.plugins, "check_access", any_plugin, ("client", "typed"), "plugin/delete"),
+    # One caller: a plugin can be deleted once.
+    Weak("plugins of anybody", skep.metadata.plugins, "check_access", any_plugin, ("client",), "plugin/delete"),
     Weak("a stranger's password", Principal, "covers", always, ("root for both",), "user/update user/delete"),
 ]  # fmt: skip
 

@@ -27,6 +27,8 @@ from tests.system.rights.world import World
 CONNECTIONS = 8
 AT_A_TIME = 60
 """Requests of one socket; fewer than what an anonymous one may send in a second."""
+OWN = ["GET /health", "GET /metrics", "GET /openapi.json"]
+"""What every server answers by itself."""
 BODILESS = ("configuration/get", "token/refresh")
 """Their refusals have no body over REST."""
 
@@ -46,15 +48,21 @@ class Judged(NamedTuple):
     complaint: str
 
 
+def routes() -> dict[str, list[str]]:
+    """The names of all routes of each service."""
+    of_services = {
+        "frontend": frontend.api.rest.routes,
+        "auth": [*web.collect(auth.api.rest, auth.api.plugins), web.info_route("")],
+        "plugin_manager": [*web.collect(skep.web.plugins), web.info_route("")],
+    }
+    return {entry: [route.name for route in found] + OWN for entry, found in of_services.items()}
+
+
 def entries() -> Iterator[tuple[str, str, str]]:
     """(entry, operation, route) of all that the product has. Raises KeyError for a route that is not known here."""
-    for entry, routes in (
-        ("frontend", frontend.api.rest.routes),
-        ("auth", web.collect(auth.api.rest, auth.api.plugins)),
-        ("plugin_manager", web.collect(skep.web.plugins)),
-    ):
-        for route in routes:
-            yield entry, OPERATION[route.name], route.name
+    for entry, names in routes().items():
+        for name in names:
+            yield entry, OPERATION[name], name
     for name in table.names():
         yield "websocket", name, ""
 
@@ -149,8 +157,13 @@ async def _ask_rest(base: str, waiting: asyncio.Queue[Cell], judged: list[Judged
     async with Http(base) as http:
         while not waiting.empty():
             cell = waiting.get_nowait()
-            answer = await http.ask(cell.method, cell.path, cell.body, cell.caller.token or None)
+            answer = await ask_rest(http, cell)
             judged.append(Judged(cell, answer, judge(cell, answer)))
+
+
+async def ask_rest(http: Http, cell: Cell, method: str = "", **headers: str) -> Answer:
+    """method: another than the cell's."""
+    return await http.ask(method or cell.method, cell.path, cell.body, cell.caller.token or None, **headers)
 
 
 async def _ask_sockets(place: Place, waiting: asyncio.Queue[list[Cell]], judged: list[Judged]) -> None:

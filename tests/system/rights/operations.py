@@ -11,6 +11,9 @@ GET / server/welcome
 GET /info server/info
 GET /info/cache server/cacheInfo
 GET /info/config/cluster cluster/info
+GET /health server/health
+GET /metrics server/metrics
+GET /openapi.json server/openapi
 POST /token token
 POST /token/refresh token/refresh
 POST /token/create token/create
@@ -90,7 +93,8 @@ SAVED = [f"{device} network own type own" for device in DEVICE] + [
 GRANTS = ["grant self", "grant other", "grant access", "grant expired", "grant disabled", "grant missing"]
 """Refresh tokens that are shown."""
 _PLAIN = [
-    "server/welcome", "server/info", "server/cacheInfo", "cluster/info", "authenticate", "subscription/list",
+    "server/welcome", "server/info", "server/cacheInfo", "cluster/info", "server/health", "server/metrics",
+    "server/openapi", "authenticate", "subscription/list",
     "notification/unsubscribe", "command/unsubscribe", "network/insert", "devicetype/insert", "user/insert",
     "user/getCurrent", "user/updateCurrent",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ from tests.cases.tokens import ACTIONS
 # Actions, one of which is enough ("-": public) | checks in their order, check:refusal where that is not the check's |
 # what a success shows | operations. Rows with $ are two: for notifications and commands, for networks and device types.
 TABLE = """
--|||server/welcome server/info server/cacheInfo cluster/info; -|token||authenticate; -|credentials||token
+-|||server/welcome server/info server/cacheInfo cluster/info server/health server/metrics server/openapi
+-|token||authenticate; -|credentials||token
 -|refresh_type refresh_lifetime refresh_user||token/refresh; ManageToken|token_for user is_active||token/create
 GetDevice||devices|device/list device/count; GetDevice|device|devices|device/get
 RegisterDevice|into_network into_type exists own_device removable||device/save

@@ -71,7 +71,8 @@ class Http:
             await self._close()
             return Answer(0, "", "")
         length = head.partition("content-length:")[2].partition("\r\n")[0]
-        body = (await self._reader.readexactly(int(length or 0))).decode()
+        is_bare = request.startswith(b"HEAD ")
+        body = (await self._reader.readexactly(0 if is_bare else int(length or 0))).decode()
         if "connection: close" in head:
             await self._close()
         status = int(head.split(" ", 2)[1])
