@@ -16,6 +16,7 @@ run: env $(if $(filter full,$(ENGINES)),env-full) ## start everything on this ma
 # With CI=true an engine that can't be had fails the run; else its tests are skipped and the last lines say so.
 test: env-dev env-full ## lint, then unit, contract and system tests on real engines; ARGS=... for pytest
 	@$(BIN)/python -m deploy.tools node npm
+	@$(BIN)/python -m deploy.tools mosquitto mosquitto_pub rabbitmq-server
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest $(or $(ARGS),tests/unit tests/contract tests/system)
 

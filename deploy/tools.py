@@ -8,13 +8,27 @@ import shutil
 import subprocess
 import sys
 
-PACKAGES = {"mvn": "maven", "node": "nodejs", "npm": "npm"}
+PACKAGES = {
+    "mvn": "maven",
+    "node": "nodejs",
+    "npm": "npm",
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
+    "rabbitmq-server": "rabbitmq-server",
+}
+SYSTEM = "/usr/sbin"
+"""Where Debian has daemons, and only root looks."""
 MANAGERS = {
     "apt-get": [["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends"]],
     "dnf": [["install", "-y", "-q"]],
     "apk": [["add", "-q"]],
 }
 """Commands in their order; the last takes the packages."""
+
+
+def find(program: str) -> str | None:
+    """Its path, also where only root looks for it."""
+    return shutil.which(program) or shutil.which(program, path=SYSTEM)
 
 
 def install(packages: list[str]) -> str:
@@ -25,7 +39,8 @@ def install(packages: list[str]) -> str:
     if os.geteuid() != 0:
         return "only root may install packages"
     commands = MANAGERS[os.path.basename(manager)]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # Run level 1: a daemon that a package brings is not to take our ports.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in [*commands[:-1], [*commands[-1], *packages]]:
         done = subprocess.run([manager, *command], env=environment, capture_output=True, text=True, check=False)
         # A list of packages that can't be renewed may still do.
@@ -35,7 +50,7 @@ def install(packages: list[str]) -> str:
 
 
 def main(programs: list[str]) -> int:
-    wanted = [PACKAGES[name] for name in programs if shutil.which(name) is None]
+    wanted = [PACKAGES[name] for name in programs if find(name) is None]
     if wanted:
         print(f"skep: installing {', '.join(wanted)}", flush=True)
         if reason := install(wanted):

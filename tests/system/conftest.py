@@ -2,6 +2,7 @@
 
 suite          (session, once for each engine set)  a running Suite that tests share; they leave it as they found it
 private_suite  (test, once for each engine set)     one of its own, for tests that spoil it
+mqtt           (session, once for each broker)      a `tests.system.mqtt.World`: a running suite behind an MQTT broker
 npm            (session)  the path of `node`, with the packages of clients/npm installed from their lock
 """
 
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import mqtt as brokers
 from tests.system import packages
 from tests.system.suite import Suite
 
 NPM = Path(__file__).parent / "clients" / "npm"
 ENGINE_SETS = ["light", "full"]
+MQTT_BROKERS = [brokers.AMQTT]
+"""Those with all rights; one that has none of them yet has tests of its own."""
 
 
 def running(engines: str, request: pytest.FixtureRequest) -> Iterator[Suite]:
@@ -38,6 +42,16 @@ def suite(request: pytest.FixtureRequest) -> Iterator[Suite]:
 @pytest.fixture(params=ENGINE_SETS)
 def private_suite(request: pytest.FixtureRequest) -> Iterator[Suite]:
     yield from running(request.param, request)
+
+
+@pytest.fixture(scope="session", params=MQTT_BROKERS)
+def mqtt(request: pytest.FixtureRequest) -> Iterator[brokers.World]:
+    site = brokers.Site(request.param, MQTT_ANONYMOUS="true")
+    site.start()
+    try:
+        yield brokers.World(site)
+    finally:
+        site.stop()
 
 
 @pytest.fixture(scope="session")

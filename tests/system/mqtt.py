@@ -1,0 +1,250 @@
+"""A suite behind an MQTT broker, for tests: the broker is a parameter.
+
+amqtt runs as a process of the suite. The others are the distribution's, started here with folders and ports of their
+own inside the suite's data folder, and stopped by their pids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any, ClassVar
+
+from deploy import ports, process, tools
+from tests.engines import missing
+from tests.system.mqtt_client import Client
+from tests.system.suite import Suite
+from tests.system.test_entities import Api
+
+AMQTT, MOSQUITTO, RABBITMQ = "amqtt", "mosquitto", "rabbitmq"
+LOCAL = "127.0.0.1"
+START_SECONDS = 60
+PASSWORD = "of-the-test"
+BRIDGE_PASSWORD = "of-the-bridge-in-tests"
+
+
+def program(name: str) -> str:
+    """A program of the distribution's packages. Skips the test where it is not there; with CI=true fails it."""
+    found = tools.find(name)
+    if found is None:
+        missing(name, f"it is not installed; the package is {tools.PACKAGES.get(name, name)}")
+    return found
+
+
+class Broker:
+    """One that runs beside a suite, listening at its MQTT_PORT. `settings` are the suite's."""
+
+    name: ClassVar[str]
+    settings: ClassVar[dict[str, str]] = {"MQTT_HOST": LOCAL}
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite, self.folder = suite, suite.data / "broker"
+        self.port, self.hooks_port = int(suite.settings["MQTT_PORT"]), int(suite.settings["MQTT_HOOKS_PORT"])
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Returns when it listens."""
+        self.folder.mkdir(exist_ok=True)
+        with (self.folder / "output.log").open("ab") as output:
+            self._children.append(process.spawn(self._spec(), output.fileno()))
+        deadline = time.monotonic() + START_SECONDS
+        while not self._listens():
+            gone = self._children[-1].poll() is not None
+            if gone or time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError(f"{self.name} did not start:\n{self.log()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        while self._children:
+            process.end(self._children.pop(), self._spec().stop, 10)
+
+    async def kill(self) -> None:
+        """kill -9; returns when it is back, with what it had written down."""
+        child = self._children.pop()
+        child.kill()
+        await asyncio.to_thread(child.wait, 10)
+        self.start()  # in this thread: the child lives as long as the one that made it
+
+    def log(self) -> str:
+        return (self.folder / "output.log").read_text(errors="replace")[-4000:]
+
+    def _spec(self) -> process.Spec:
+        raise NotImplementedError
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((LOCAL, self.port), timeout=1):
+            return True
+        return False
+
+
+class Amqtt(Broker):
+    """A process of the suite."""
+
+    name = AMQTT
+    settings: ClassVar[dict[str, str]] = {}
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def kill(self) -> None:
+        await self.suite.kill("mqtt-broker")
+
+    def log(self) -> str:
+        return self.suite.logs("mqtt-broker")[-4000:]
+
+
+class Mosquitto(Broker):
+    name = MOSQUITTO
+
+    def _spec(self) -> process.Spec:
+        path = self.folder / "mosquitto.conf"
+        command = [program("mosquitto"), "-c", str(path)]
+        return process.Spec(
+            self.name, command, lambda: dict(os.environ), self._listens, prepare=lambda: _write(path, self.config())
+        )
+
+    def config(self) -> str:
+        """As root it would give its rights up, and could not read its folder."""
+        user = "user root\n" if os.geteuid() == 0 else ""
+        return f"{user}listener {self.port} {LOCAL}\npersistence true\npersistence_location {self.folder}/\n"
+
+
+class RabbitMq(Broker):
+    """3.10, with MQTT and the question of every right to the bridge. Needs an epmd of its own, too."""
+
+    name = RABBITMQ
+    settings: ClassVar[dict[str, str]] = {"MQTT_HOST": LOCAL, "MQTT_ESCAPE": ".*", "MQTT_VERSION": "3.1.1"}
+
+    def __init__(self, suite: Suite) -> None:
+        super().__init__(suite)
+        self._epmd_port, self._dist_port = ports.free(2)
+
+    def start(self) -> None:
+        if not self._children:
+            epmd = [program("epmd"), "-port", str(self._epmd_port), "-address", LOCAL]
+            self._children.append(process.spawn(process.Spec("epmd", epmd, self._environment, lambda: True)))
+        super().start()
+
+    def _spec(self) -> process.Spec:
+        # The one in PATH changes to a user of its own.
+        server = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        command = [str(server) if server.exists() else program("rabbitmq-server")]
+        return process.Spec(self.name, command, self._environment, self._listens, prepare=self._prepare)
+
+    def _environment(self) -> dict[str, str]:
+        folder = str(self.folder)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": folder,  # of the Erlang cookie
+            "RUNNING_UNDER_SYSTEMD": "true",  # the shell becomes the server, with the pid we know
+            "RABBITMQ_NODENAME": f"skep-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": LOCAL,
+            "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia",
+            "RABBITMQ_LOG_BASE": f"{folder}/log",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins",
+        }
+
+    def _prepare(self) -> None:
+        _write(self.folder / "rabbitmq.conf", self.config())
+        _write(self.folder / "enabled_plugins", "[rabbitmq_mqtt,rabbitmq_auth_backend_http].\n")
+
+    def config(self) -> str:
+        """What docs/mqtt.md tells to copy, with ports of our own."""
+        hooks = f"http://{LOCAL}:{self.hooks_port}/rabbitmq"
+        paths = "".join(f"auth_http.{what}_path = {hooks}/{what}\n" for what in ("user", "vhost", "resource", "topic"))
+        return (
+            "listeners.tcp = none\n"
+            f"mqtt.listeners.tcp.default = {LOCAL}:{self.port}\n"
+            "mqtt.allow_anonymous = false\n"
+            "mqtt.prefetch = 500\n"
+            "auth_backends.1 = http\n"
+            "auth_http.http_method = post\n"
+            f"{paths}"
+        )
+
+
+BROKERS: dict[str, type[Broker]] = {kind.name: kind for kind in (Amqtt, Mosquitto, RabbitMq)}
+
+
+class Site:
+    """A suite and its broker. late: the broker starts after the bridge.
+
+    settings: of the suite, on top of the broker's.
+    """
+
+    def __init__(self, broker: str, engines: str = "light", late: bool = True, **settings: str) -> None:
+        kind = BROKERS[broker]
+        own = {"MQTT": "true", "MQTT_BRIDGE_PASSWORD": BRIDGE_PASSWORD, **kind.settings}
+        self.suite = Suite(engines, **{**own, **settings})
+        self.broker = kind(self.suite)
+        self._late = late
+
+    def start(self) -> None:
+        starts = [self.suite.start, self.broker.start]
+        try:
+            for start in starts if self._late else reversed(starts):
+                start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        self.broker.stop()
+        self.suite.stop()
+
+    @property
+    def port(self) -> int:
+        return self.broker.port
+
+
+class User:
+    """A client of the platform with a network and a device of its own."""
+
+    def __init__(self, admin: Api) -> None:
+        self.login = self.device = name = uuid.uuid4().hex[:10]
+        self.network = admin.new("network", name=name, description="")
+        self.id = admin.new("user", login=name, password=PASSWORD, role=1, status=0)
+        assert admin("PUT", f"user/{self.id}/network/{self.network}", {})[0] in (200, 204)
+        body = {"name": name, "networkId": self.network, "deviceTypeId": 1}
+        assert admin("PUT", f"device/{name}", body)[0] == 204
+
+
+class World:
+    """Two users of a site, `mine` and `foreign`, and an administrator."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.suite, self.port = site, site.suite, site.port
+        self.admin = Api(self.suite.rest, self.suite.token())
+        self.mine, self.foreign = User(self.admin), User(self.admin)
+
+    def client(self, client_id: str, user: User | None = None, **more: Any) -> Client:
+        return Client(self.port, client_id, (user or self.mine).login, PASSWORD, **more)
+
+    def boss(self, client_id: str) -> Client:
+        return Client(self.port, client_id, self.suite.login, self.suite.password)
+
+    def token(self, **claims: object) -> str:
+        """Of `mine`, for everything, unless the claims say otherwise."""
+        soon = int(time.time() * 1000) + 600_000
+        return self.suite.sign({"u": self.mine.id, "a": [0], "n": ["*"], "dt": ["*"], "t": 1, "e": soon, **claims})
+
+    def notify(self, device: str, name: str) -> None:
+        body = {"notification": name, "parameters": {"secret": True}}
+        assert self.admin("POST", f"device/{device}/notification", body)[0] == 201
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
