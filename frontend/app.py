@@ -21,6 +21,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.logins import Logins
 from frontend.core.messages import Messages
+from frontend.core.mqtt_passwords import MqttPasswords
 from frontend.core.plugins import Plugins
 from frontend.core.polls import Polls
 from frontend.core.quiet import QuietScopes
@@ -72,6 +73,7 @@ class App:
         interests = Interests(self._bus, registry.lose)
         self._quiet = quiet = QuietScopes(registry, interests)
         messages, rights = Messages(self._bus, quiet.acknowledged), Rights(caches, s.compat)
+        users = Users(meta.users, rights, self._passwords)
         self._limits = Limits(subscriptions=s.subscriptions, anonymous=s.anonymous_seconds)
         self._services = Edge(
             messages=messages,
@@ -85,7 +87,8 @@ class App:
                 Principal.sees_device_type,
                 lambda who, id: meta.devices.within(who, device_type_id=id),
             ),
-            users=Users(meta.users, rights, self._passwords),
+            users=users,
+            mqtt_passwords=MqttPasswords(meta.mqtt_passwords, users, keys),
             configuration=Configurations(meta.configuration),
             rights=rights,
             tokens=Tokens(self._bus),

@@ -14,6 +14,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.logins import Logins
 from frontend.core.messages import Messages
+from frontend.core.mqtt_passwords import MqttPasswords
 from frontend.core.plugins import Plugins
 from frontend.core.polls import Polls
 from frontend.core.rights import Rights
@@ -58,6 +59,7 @@ class Services:
     networks: Containers[Network]
     device_types: Containers[DeviceType]
     users: Users
+    mqtt_passwords: MqttPasswords
     configuration: Configurations
     rights: Rights
     tokens: Tokens

@@ -122,6 +122,11 @@ class Users:
             changes = msgspec.structs.replace(changes, password_hash=await self._hashed(body.password))
         await self._repository.update(caller, id, changes)
 
+    async def check_password_change(self, caller: Principal, id: int) -> None:
+        """Whether the caller may decide how a user logs in. Raises NotFound, Forbidden."""
+        caller = await self._seen(caller, id)
+        await self._insist(caller, id, _may_set_password)
+
     async def delete(self, caller: Principal, id: int) -> None:
         """Raises NotFound; Forbidden for oneself."""
         caller = await self._seen(caller, id)
@@ -197,11 +202,18 @@ def _is_admin(user: access.User) -> bool:
 
 
 def _may_change(caller: Principal, user: access.User, body: UserBody) -> bool:
+    may_set_password = _may_set_password(caller, user)
     if user.id != caller.user_id:
-        return caller.covers(user) and (body.role != ADMIN or caller.is_unlimited)
-    # With a password of its choice an administrator's narrowed token would become all that the administrator is.
+        return may_set_password and (body.role != ADMIN or caller.is_unlimited)
     same = body.login in (None, user.login) and body.role in (None, user.role) and body.status in (None, user.status)
-    return not caller.is_admin or caller.is_unlimited or (same and not body.password)
+    return may_set_password or (same and not body.password)
+
+
+def _may_set_password(caller: Principal, user: access.User) -> bool:
+    if user.id != caller.user_id:
+        return caller.covers(user)
+    # With a password of its choice an administrator's narrowed token would become all that the administrator is.
+    return not caller.is_admin or caller.is_unlimited
 
 
 def _only(caller: Principal) -> int | None:

@@ -56,6 +56,14 @@ class UserCreated(Struct, rename="camel"):
     all_device_types_available: bool
 
 
+class MqttPasswordView(Struct, rename="camel"):
+    """client_id: what the client has to connect as where the broker binds users to client ids."""
+
+    login: str
+    password: str
+    client_id: str
+
+
 class UserNetwork(Struct):
     network: ContainerView
 

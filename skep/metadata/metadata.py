@@ -10,6 +10,7 @@ from .database import POOL, TIMEOUT, Database, Transaction
 from .device_types import DeviceTypes
 from .devices import Devices
 from .mqtt import Leases, MqttClients, MqttPackets
+from .mqtt_passwords import MqttPasswords
 from .networks import Networks
 from .plugin_sockets import PluginSockets
 from .plugin_streams import PluginStreams
@@ -35,6 +36,7 @@ class Metadata:
         self.plugins = Plugins(self.database)
         self.mqtt_clients = MqttClients(self.database)
         self.mqtt_packets = MqttPackets(self.database)
+        self.mqtt_passwords = MqttPasswords(self.database)
         self.leases = Leases(self.database)
         self.plugin_streams = PluginStreams(self.database)
         self.plugin_sockets = PluginSockets(self.database)

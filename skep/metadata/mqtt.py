@@ -59,7 +59,7 @@ class MqttClients:
     async def bind(self, client: MqttClient) -> bool:
         """The first user who comes with a client id has it: False where it is another's. claims replace those that
         were there."""
-        return await self._database.write(_bind, client)
+        return await self._database.write(bind_within, client)
 
 
 class MqttPackets:
@@ -105,7 +105,8 @@ async def _hold(t: Transaction, name: str, holder: str, seconds: float) -> bool:
     return held is not None
 
 
-async def _bind(t: Transaction, client: MqttClient) -> bool:
+async def bind_within(t: Transaction, client: MqttClient) -> bool:
+    """`MqttClients.bind`, in a transaction."""
     new = upsert(mqtt_clients).values(
         client_id=client.client_id, user_id=client.user_id, claims=client.claims, seen_at=int(time.time() * 1000)
     )

@@ -234,6 +234,17 @@ mqtt_packets = Table(
     Column("number", BigInteger, nullable=False),
 )
 
+mqtt_passwords = Table(
+    "mqtt_passwords",
+    schema,
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("client_id", _text(128), nullable=False),
+    # With these and the platform's secret of that name the password is made; it is stored nowhere.
+    Column("salt", LargeBinary, nullable=False),
+    Column("key", String(16), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    UniqueConstraint("client_id"),
+)
 
 leases = Table(
     "leases",

@@ -155,7 +155,10 @@ WEAK = [
          ("plugin",), "device/list server/info"),
     # One caller: a plugin can be deleted once.
     Weak("plugins of anybody", skep.metadata.plugins, "check_access", any_plugin, ("client",), "plugin/delete"),
-    Weak("a stranger's password", Principal, "covers", always, ("root for both",), "user/update user/delete"),
+    Weak("a stranger's password", Principal, "covers", always, ("root for both",),
+         "user/update user/delete user/makeMqttPassword user/takeMqttPassword"),
+    Weak("an administrator's own password", USERS, "_may_set_password", always, ("root for a network",),
+         "user/makeOwnMqttPassword user/takeOwnMqttPassword"),
 ]  # fmt: skip
 
 

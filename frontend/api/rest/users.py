@@ -61,6 +61,18 @@ async def put_current_user(ctx: web.Context, body: UserBody) -> None:
     await ctx.app.users.update(ctx.caller, ctx.caller.user_id, body)
 
 
+@web.route("POST", "/user/current/mqtt", action=Action.UPDATE_CURRENT_USER, status=201, errors=(*GONE, *CHANGED))
+async def post_current_mqtt(ctx: web.Context) -> views.MqttPasswordView:
+    """A new MQTT password of the caller, shown this once; it ends the one before."""
+    return await _mqtt(ctx, ctx.caller.user_id)
+
+
+@web.route("DELETE", "/user/current/mqtt", action=Action.UPDATE_CURRENT_USER, status=204, errors=(*GONE, *CHANGED))
+async def delete_current_mqtt(ctx: web.Context) -> None:
+    """End the caller's MQTT password."""
+    await ctx.app.mqtt_passwords.take(ctx.caller, ctx.caller.user_id)
+
+
 @web.route("GET", "/user/{id}", action=MANAGE)
 async def get_user(ctx: web.Context, id: int) -> views.UserFull:
     """One user."""
@@ -83,3 +95,20 @@ async def put_user(ctx: web.Context, id: int, body: UserBody) -> None:
 async def delete_user(ctx: web.Context, id: int) -> None:
     """Remove a user; networks and devices stay."""
     await ctx.app.users.delete(ctx.caller, id)
+
+
+@web.route("POST", "/user/{id}/mqtt", action=MANAGE, status=201, errors=CHANGED)
+async def post_mqtt(ctx: web.Context, id: int) -> views.MqttPasswordView:
+    """A new MQTT password of a user, shown this once; it ends the one before."""
+    return await _mqtt(ctx, id)
+
+
+@web.route("DELETE", "/user/{id}/mqtt", action=MANAGE, status=204, errors=CHANGED)
+async def delete_mqtt(ctx: web.Context, id: int) -> None:
+    """End a user's MQTT password."""
+    await ctx.app.mqtt_passwords.take(ctx.caller, id)
+
+
+async def _mqtt(ctx: web.Context, id: int) -> views.MqttPasswordView:
+    account, password = await ctx.app.mqtt_passwords.make(ctx.caller, id)
+    return views.MqttPasswordView(account.user.login, password, account.client_id)

@@ -22,6 +22,8 @@ TABLES = (
     "user_device_type",
     "configuration",
     "plugins",
+    "mqtt_clients",
+    "mqtt_passwords",
 )
 PASSED_OVER = ["last_login", "login_attempts", "filter", "interests", "collecting", "stream", "last_contact"]
 """Columns that change by themselves: with a login, a refresh, and with the rights of a plugin's owner."""
@@ -49,7 +51,9 @@ def _asked(cell: Cell) -> Iterator[Key]:
         yield ("new", cell.world.mark)
     elif noun == "user":
         user = t.user or cell.caller.user.id
-        if verb.endswith("Network"):
+        if verb.endswith("MqttPassword"):
+            yield from (("mqtt_clients", user), ("mqtt_passwords", user))
+        elif verb.endswith("Network"):
             yield ("user_network", user, t.network)
         elif verb.endswith("DeviceType"):
             yield ("user_device_type", user, t.type)
@@ -75,6 +79,8 @@ def _keys(row: Row) -> Iterator[Key]:
     table, values = row[0], json.loads(row[1])
     if table == "plugins":
         yield (table, values["topic_name"])
+    elif table in ("mqtt_clients", "mqtt_passwords"):
+        yield (table, values["user_id"])
     elif "user_id" in values:
         (other,) = (value for key, value in values.items() if key != "user_id")
         yield from ((table, values["user_id"]), (table, values["user_id"], other))

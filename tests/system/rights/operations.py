@@ -50,10 +50,14 @@ GET /user user/list
 GET /user/count user/count
 GET /user/current user/getCurrent
 PUT /user/current user/updateCurrent
+POST /user/current/mqtt user/makeOwnMqttPassword
+DELETE /user/current/mqtt user/takeOwnMqttPassword
 GET /user/{id} user/get
 POST /user user/insert
 PUT /user/{id} user/update
 DELETE /user/{id} user/delete
+POST /user/{id}/mqtt user/makeMqttPassword
+DELETE /user/{id}/mqtt user/takeMqttPassword
 GET /user/{id}/network/{networkId} user/getNetwork
 PUT /user/{id}/network/{networkId} user/assignNetwork
 DELETE /user/{id}/network/{networkId} user/unassignNetwork
@@ -96,7 +100,7 @@ _PLAIN = [
     "server/welcome", "server/info", "server/cacheInfo", "cluster/info", "server/health", "server/metrics",
     "server/openapi", "authenticate", "subscription/list",
     "notification/unsubscribe", "command/unsubscribe", "network/insert", "devicetype/insert", "user/insert",
-    "user/getCurrent", "user/updateCurrent",
+    "user/getCurrent", "user/updateCurrent", "user/makeOwnMqttPassword", "user/takeOwnMqttPassword",
 ]  # fmt: skip
 AIMS: dict[str, list[str]] = {
     **{operation: [""] for operation in _PLAIN},
@@ -108,6 +112,7 @@ AIMS: dict[str, list[str]] = {
     **{f"network/{verb}": NETWORK for verb in ("get", "update", "delete")},
     **{f"devicetype/{verb}": TYPE for verb in ("get", "update", "delete")},
     **{f"user/{verb}": USER for verb in ("get", "update", "delete", "getDeviceTypes")},
+    **{f"user/{verb}MqttPassword": USER for verb in ("make", "take")},
     **{f"user/{verb}": USER for verb in ("allowAllDeviceTypes", "disallowAllDeviceTypes")},
     **{f"user/{verb}Network": MEMBER for verb in ("get", "assign", "unassign")},
     **{f"user/{verb}DeviceType": TYPED for verb in ("get", "assign", "unassign")},
@@ -133,7 +138,8 @@ def brief(labels: list[str]) -> list[str]:
     return found
 
 
-CHANGING = ("save", "insert", "update", "updateCurrent", "delete", "assign", "unassign", "allow", "disallow", "put")
+CHANGING = ("save", "insert", "update", "updateCurrent", "delete", "assign", "unassign", "allow", "disallow", "put",
+            "make", "take")  # fmt: skip
 QUIET = ("notification/insert", "command/insert", "command/update", "notification/unsubscribe", "command/unsubscribe")
 """They change nothing that another cell would see."""
 

@@ -26,6 +26,8 @@ Manage$C|sees_$k $k||$c/update; Manage$C|sees_$k $k inside deletable||$c/delete
 ManageUser||users|user/list user/count; ManageUser|user|user networks_of|user/get
 GetCurrentUser||user networks_of|user/getCurrent; UpdateCurrentUser|||user/updateCurrent
 ManageUser|every_type:new_user||user/insert; ManageUser|user within||user/update
+ManageUser|user password|user|user/makeMqttPassword; ManageUser|user password||user/takeMqttPassword
+UpdateCurrentUser|password|user|user/makeOwnMqttPassword; UpdateCurrentUser|password||user/takeOwnMqttPassword
 ManageUser|user not_oneself within||user/delete; GetNetwork|user member|networks|user/getNetwork
 ManageNetwork|sees_network user within_types network||user/assignNetwork
 ManageNetwork|sees_network user network||user/unassignNetwork
@@ -141,6 +143,7 @@ CHECKS: Any = {
     "user": lambda j, t, w: j.target and (j.is_admin or j.target is j.user),
     # Who may set a user's password can be that user, and what a user is given the caller must see.
     "within": lambda j, t, w: j.target is j.user or j.unlimited or (j.target.role == 1 and within(j, True, True)),
+    "password": lambda j, t, w: j.unlimited or (j.target.role == 1 and (j.target is j.user or within(j, True, True))),
     "within_networks": lambda j, t, w: j.target.role == 0 or within(j, networks=True),
     "within_types": lambda j, t, w: j.target.role == 0 or within(j, types=True),
     "not_oneself": lambda j, t, w: j.target is not j.user,
