@@ -86,9 +86,10 @@ class _Arranging:
             own[socket.id] = before
         elif len(own) + len(self._others[plugin.id]) < self._limit:
             now, address = self._hall.now, socket.address[:64]
-            own[socket.id] = PluginSocket(
+            own[socket.id] = entered = PluginSocket(
                 self._told.run, socket.id, plugin.id, None, None, address, socket.since, asked_at=now
             )
+            self._result.entered.append(entered)
         elif not any(self._is_doubtful(other.run) for other in self._others[plugin.id]):
             return TOO_MANY
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import uuid
 
 import msgspec
@@ -20,7 +21,7 @@ from skep import access, errors, logs
 from skep.access import Principal
 from skep.metadata.lists import descending
 from skep.metadata.plugin_sockets import Contact, PluginSockets
-from skep.metadata.plugins import Plugins, PluginState, check_access
+from skep.metadata.plugins import Plugins, PluginState, check_access, too_many
 from skep.metadata.rows import PLUGIN_ACTIVE, PLUGIN_CREATED, NewPlugin, Plugin, PluginChanges, given
 from skep.wire import messages, topics
 from skep.wire.plugin_api import (
@@ -36,6 +37,9 @@ from skep.wire.plugins import TOPIC, Attend, Attendance, Filter
 
 FILTER_OF_ACTIVE = "Plugin's subscription filter can't be updated if plugin is ACTIVE"
 TOO_WIDE = "The filter is too large: {} combinations of kind, network, device type and name, of at most {}"
+
+TIMEOUT = 10.0
+"""Seconds for a registration, which makes a topic, and waits for auth and for every backend."""
 
 log = logs.get("plugin_manager")
 
@@ -93,6 +97,15 @@ class Manager:
         """Answered when what matches is collected."""
         if caller.topic is not None:
             raise errors.Forbidden
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._register(caller, token, query, body)
+        except TimeoutError:
+            raise errors.Unavailable from None
+
+    async def _register(
+        self, caller: Principal, token: str, query: FilterQuery, body: Registration
+    ) -> PluginRegistered:
         name, description, parameters = requests.registration(body)
         retention = requests.retention(query)
         plugin = Plugin(
@@ -109,14 +122,16 @@ class Manager:
         )
         state = _state(plugin, caller.user)
         self._check_extent(state)
-        await self._streams.make(plugin.topic_name, plugin.stream, plugin.retention)
-        await self._insert(caller, state)
+        await self._check_count(caller)
+        plugin = replace(plugin, stream=await self._streams.reserve(plugin.topic_name, plugin.retention))
+        state = replace(state, plugin=plugin)
         try:
+            await self._insert(caller, state)
             await self._streams.in_effect()
             pair = await self._tokens(token, plugin.topic_name)
         except (errors.SkepError, asyncio.CancelledError):
-            # Nobody was told of it; the sweep takes its stream.
-            await self._plugins.delete(caller, plugin.topic_name, plans.farewell)
+            with contextlib.suppress(errors.Forbidden, errors.NotFound):  # it may not have come so far
+                await self.delete(caller, token, plugin.topic_name)  # nobody was told of it
             raise
         return PluginRegistered(pair.access_token, pair.refresh_token, self._settings.proxy_endpoint, plugin.topic_name)
 
@@ -135,8 +150,14 @@ class Manager:
             retention=plugin.retention,
             interests=filters.pack(interests),
             collecting=True,
+            stream=plugin.stream,
         )
         await self._plugins.insert(new, self._settings.plugins, plans.held(plugin, interests))
+
+    async def _check_count(self, caller: Principal) -> None:
+        """Who has enough plugins already makes no more topics; the transaction that inserts counts once more."""
+        if await self._plugins.count_of(caller.user_id) >= self._settings.plugins:
+            raise too_many(self._settings.plugins)
 
     async def _tokens(self, token: str, topic_name: str) -> messages.Tokens:
         request = msgspec.json.encode({"tpc": topic_name, "a": [int(access.Action.MANAGE_PLUGIN)]})
@@ -173,10 +194,9 @@ class Manager:
                 self._check_extent(_state(plans.edited(state.plugin, changes), state.owner))
             return changes
 
+        changed = check_access(caller, await self._changes.make(topic_name, edit))
         if retention is not None:
-            await self._streams.make(topic_name, plugin.stream, retention)
-        changed = await self._changes.make(topic_name, edit)
-        check_access(caller, changed)
+            await self._streams.renew(topic_name, changed.stream, changed.retention)
         await self._streams.in_effect()
 
     def _check_extent(self, state: PluginState) -> None:
@@ -190,13 +210,17 @@ class Manager:
     async def delete(self, caller: Principal, token: str, topic_name: str | None) -> None:
         topic_name = caller.topic or topic_name or ""
         await self._plugins.delete(caller, topic_name, plans.farewell)
-        self._streams.abandon(topic_name)
+        self._streams.kick()
 
     # -- plugin proxies -----------------------------------------------------------------------------------------------
 
     async def attend(self, told: Attend) -> Attendance:
         limit = self._settings.sockets
-        return Attendance(await self._sockets.attend(told, lambda hall: attendance.arrange(hall, told, limit)))
+        done = await self._sockets.attend(told, lambda hall: attendance.arrange(hall, told, limit))
+        for socket in done.entered:
+            # A stolen token shows itself by where it is used.
+            log.info("plugin %d has a socket from %s", socket.plugin_id, socket.address)
+        return Attendance(done.seats)
 
 
 def _state(plugin: Plugin, owner: access.User | None) -> PluginState:

@@ -29,16 +29,17 @@ def edited(plugin: Plugin, changes: PluginChanges) -> Plugin:
     return replace(plugin, **values(changes, _CLEARABLE))
 
 
-def plan(state: PluginState, changes: PluginChanges, most: int) -> PluginChange | None:
+def plan(state: PluginState, changes: PluginChanges, most: int, fresh: int = 0) -> PluginChange | None:
     """`changes` and all that follows from them and from the owner's rights. None: nothing is to be done.
 
-    most: interests of one plugin, see `filters.collected`."""
+    most: interests of one plugin, see `filters.collected`. fresh: number of the stream to go on with, where another
+    one is needed; without one `plugin.stream` of the plan says 0."""
     plugin = edited(state.plugin, changes)
     extent = filters.extent(replace(state, plugin=plugin))
     before = filters.unpack(state.interests)
     after, _ = filters.collected(extent, most, before)
     is_fresh = not filters.covers(after, before)
-    number = plugin.stream + 1 if is_fresh else plugin.stream
+    number = fresh if is_fresh else plugin.stream
     text = filters.text(_decode(plugin.wanted), extent)
     plugin = replace(plugin, stream=number, filter=text)
     packed = filters.pack(after)

@@ -25,12 +25,24 @@ class Streams:
         self._bus, self._known, self._outbox, self._partitions = bus, known, outbox, partitions
         self._markers = Markers(bus)
         self._kicked = asyncio.Event()
-        self._abandoned: set[str] = set()
 
-    async def make(self, topic_name: str, number: int, retention: int) -> None:
-        """retention in ms. One that is there is no failure. Raises `SkepError`."""
-        await self._known.add(topic_name, number)
+    async def reserve(self, topic_name: str, retention: int) -> int:
+        """Make a plugin's next stream; its number. What is not taken into use goes again. retention in ms. Raises
+        `SkepError`."""
+        number = await self._known.reserve(topic_name)
         await self._bus.create_topic(stream(topic_name, number), self._partitions, retention)
+        return number
+
+    async def give_up(self, topic_name: str, number: int) -> None:
+        """It was reserved and is not needed. Raises `SkepError`."""
+        await self._known.give_up(topic_name, number)
+        self._kicked.set()
+
+    async def renew(self, topic_name: str, number: int, retention: int) -> None:
+        """A stream in use gets this retention, or is made again for a bus that has forgotten it. Raises `SkepError`."""
+        await self._bus.create_topic(stream(topic_name, number), self._partitions, retention)
+        # Behind it: where the plugin went on meanwhile, and the stream was deleted, the sweep finds it again.
+        await self._known.add(topic_name, number)
 
     async def in_effect(self, timeout: float = 5.0) -> None:
         """Returns when the interests of all plugins are in effect as they are committed by now. Raises Unavailable."""
@@ -51,12 +63,7 @@ class Streams:
         await self._known.begin(incarnation)
 
     def kick(self) -> None:
-        """A plugin went on to another stream."""
-        self._kicked.set()
-
-    def abandon(self, topic_name: str) -> None:
-        """A plugin is gone."""
-        self._abandoned.add(topic_name)
+        """A plugin went on to another stream, or is gone."""
         self._kicked.set()
 
     async def keep(self) -> None:
@@ -67,15 +74,9 @@ class Streams:
                     await self._kicked.wait()
             self._kicked.clear()
             try:
-                await self._delete(await self._due())
+                await self._delete(await self._known.doom(UNTAKEN))
             except errors.SkepError as error:
                 log.warning("streams that are not used any more stay for now: %s", error)
-
-    async def _due(self) -> list[tuple[str, int]]:
-        # What fails here is found again by its age.
-        abandoned, self._abandoned = self._abandoned, set()
-        due = [(topic, number) for topic in abandoned for number in await self._known.of(topic)]
-        return due + await self._known.unused(UNTAKEN)
 
     async def _delete(self, streams: list[tuple[str, int]]) -> None:
         """Once nothing is sent there any more."""

@@ -108,7 +108,7 @@ class Transaction:
         rows = [outbox.changed(c.entity, c.ids) for c in self.changes] + self._calls
         if rows:
             values = [{"topic": r.topic, "key": r.key, "payload": r.payload} for r in rows]
-            await self.connection.execute(insert(tables.outbox).values(values))
+            await self.connection.execute(insert(tables.outbox), values)
         return bool(rows)
 
 

@@ -25,6 +25,9 @@ from .users import rights_within
 DEAF = 2_000
 """So long without a word from any proxy means that nobody was there to hear them: their leases begin anew."""
 
+HEARD = 500
+"""That somebody listened is written so often."""
+
 _PLUGIN = [plugins.c[name] for name in Plugin.__struct_fields__]
 _NOW = cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
 
@@ -67,10 +70,11 @@ class Hall(Struct):
 
 
 class Arrangement(Struct):
-    """seats: one for each socket of the `Attend`. The rest is to be written; `active`: whether the plugin, by id, has
-    sockets now, for those where that may have changed."""
+    """seats: one for each socket of the `Attend`. entered: those that were let in just now. The rest is to be written;
+    `active`: whether the plugin, by id, has sockets now, for those where that may have changed."""
 
     seats: builtins.list[Seat]
+    entered: builtins.list[PluginSocket] = []
     sockets: builtins.list[PluginSocket] = []
     gone: builtins.list[PluginSocket] = []
     groups: builtins.list[PluginGroup] = []
@@ -93,7 +97,7 @@ class PluginSockets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def attend(self, told: Attend, arrange: Callable[[Hall], Arrangement]) -> builtins.list[Seat]:
+    async def attend(self, told: Attend, arrange: Callable[[Hall], Arrangement]) -> Arrangement:
         """Take what a proxy tells, and what `arrange` makes of it. Raises Conflict for what a newer one overtook."""
         return await self._database.write(_attend, told, arrange)
 
@@ -106,7 +110,7 @@ class PluginSockets:
         return await self._database.read(_contacts, plugin_ids)
 
 
-async def _attend(t: Transaction, told: Attend, arrange: Callable[[Hall], Arrangement]) -> list[Seat]:
+async def _attend(t: Transaction, told: Attend, arrange: Callable[[Hall], Arrangement]) -> Arrangement:
     now: int = await t.value(select(_NOW))
     listening = await _listen(t, now)
     locked = select(plugin_proxies.c.number).where(plugin_proxies.c.run == told.run).with_for_update()
@@ -121,19 +125,26 @@ async def _attend(t: Transaction, told: Attend, arrange: Callable[[Hall], Arrang
     if not arrangement.is_empty:
         arrangement = arrange(await _hall(t, told, now, listening, lock=True))
         await _write(t, arrangement, now)
-    return arrangement.seats
+    return arrangement
 
 
 async def _listen(t: Transaction, now: int) -> int:
     """Since when proxies are listened to without a break. A clock that was set back begins anew as well."""
+    row = await t.first(select(plugin_attendance))
+    assert row is not None
+    # Who waited for others has a `now` a little behind theirs.
+    if -DEAF <= now - row.heard_at <= HEARD:
+        return int(row.listening_since)
     row = await t.first(select(plugin_attendance).with_for_update())
     assert row is not None
-    since: int = row.listening_since
-    if not 0 <= now - row.heard_at <= DEAF:
-        since = now
+    since, heard = row.listening_since, row.heard_at
+    if -DEAF <= now - heard <= DEAF:
+        heard = max(now, heard)
+    else:
+        since = heard = now
         await t.run(update(plugin_proxies).where(plugin_proxies.c.seen_at > now).values(seen_at=now))
-    await t.run(update(plugin_attendance).values(heard_at=now, listening_since=since))
-    return since
+    await t.run(update(plugin_attendance).values(heard_at=heard, listening_since=since))
+    return int(since)
 
 
 async def _hall(t: Transaction, told: Attend, now: int, listening: int, lock: bool) -> Hall:

@@ -17,6 +17,7 @@ from skep.wire.plugins import Filter
 from . import outbox
 from .database import Database, Transaction
 from .lists import fits, like, page, within
+from .plugin_streams import abandon, take
 from .rows import NewPlugin, Plugin
 from .tables import device_types, networks, plugins, users
 from .users import rights_within
@@ -113,8 +114,13 @@ class Plugins:
         count: int = await self._database.read(Transaction.value, query)
         return count
 
+    async def count_of(self, user_id: int) -> int:
+        count: int = await self._database.read(Transaction.value, _count_of(user_id))
+        return count
+
     async def insert(self, new: NewPlugin, most: int, records: builtins.list[outbox.Row]) -> Plugin:
-        """records: told to the bus with it. Raises Forbidden where the owner has `most` plugins already."""
+        """records: told to the bus with it. Raises Forbidden where the owner has `most` plugins already, Conflict where
+        its stream is doomed."""
         return await self._database.write(_insert, new, most, records)
 
     async def state(self, topic_name: str) -> PluginState | None:
@@ -122,7 +128,8 @@ class Plugins:
 
     async def change(self, topic_name: str, decide: Decide) -> Plugin | None:
         """Read, decide and write in one transaction that no other change of the plugin comes into. Gives the plugin
-        as it is then; None where there is none. Raises what `decide` raises."""
+        as it is then; None where there is none. Raises what `decide` raises, and Conflict where the stream it goes on
+        with is doomed."""
         return await self._database.write(_change, topic_name, decide)
 
     async def delete(
@@ -140,6 +147,14 @@ def check_access(scope: Principal, plugin: Plugin | None) -> Plugin:
     if plugin is None or not (scope.is_admin or plugin.user_id == scope.user_id):
         raise errors.Forbidden(NO_PLUGIN)
     return plugin
+
+
+def too_many(most: int) -> errors.Forbidden:
+    return errors.Forbidden(f"A user can have {most} plugins")
+
+
+def _count_of(user_id: int) -> Select[Any]:
+    return select(func.count()).select_from(plugins).where(plugins.c.user_id == user_id)
 
 
 def _filtered(
@@ -171,10 +186,10 @@ def _filtered(
 async def _insert(t: Transaction, new: NewPlugin, most: int, records: list[outbox.Row]) -> Plugin:
     # The user's row is the lock: of two registrations at once the second counts the first.
     await t.first(select(users.c.id).where(users.c.id == new.user_id).with_for_update())
-    own = await t.value(select(func.count()).select_from(plugins).where(plugins.c.user_id == new.user_id))
-    if own >= most:
-        raise errors.Forbidden(f"A user can have {most} plugins")
+    if await t.value(_count_of(new.user_id)) >= most:
+        raise too_many(most)
     columns = {name: getattr(new, name) for name in new.__struct_fields__}
+    await take(t, new.topic_name, new.stream)
     row = await t.first(insert(plugins).values(columns).returning(*_COLUMNS))
     assert row is not None
     t.changed("plugin", row.topic_name)
@@ -211,6 +226,8 @@ async def _change(t: Transaction, topic_name: str, decide: Decide) -> Plugin | N
     change = decide(state)
     if state is None or change is None:
         return None if state is None else state.plugin
+    if change.plugin.stream != state.plugin.stream:
+        await take(t, topic_name, change.plugin.stream)
     columns = {name: getattr(change.plugin, name) for name in _CHANGING}
     columns |= {"collecting": change.collecting, "interests": change.interests}
     await t.run(update(plugins).where(plugins.c.id == state.plugin.id).values(columns))
@@ -227,6 +244,7 @@ async def _delete(
     plugin = check_access(scope, state.plugin if state is not None else None)
     assert state is not None
     await t.run(delete(plugins).where(plugins.c.id == plugin.id))
+    await abandon(t, topic_name)
     t.changed("plugin", topic_name)
     for record in farewell(state):
         t.call(record)

@@ -131,6 +131,7 @@ class NewPlugin(Struct, frozen=True):
     interests: bytes = b"\x90"
     collecting: bool = False
     status: int = PLUGIN_CREATED
+    stream: int = 1
 
 
 class PluginChanges(Struct, frozen=True):

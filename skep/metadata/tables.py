@@ -168,6 +168,7 @@ plugin_streams = Table(
     Column("topic_name", _text(128), primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("made_at", BigInteger, nullable=False),
+    Column("doomed", Boolean, nullable=False, server_default=text("false")),
 )
 
 plugin_proxies = Table(

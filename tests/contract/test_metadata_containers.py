@@ -172,6 +172,7 @@ async def test_plugins_belong_to_their_owners(metadata, boss):
     owner, other = await client(metadata), await client(metadata)
     topic = f"plugin_topic_{unique()}"
     new = NewPlugin("name", None, topic, "*/*/*/*/*", owner.user_id, b"{}")
+    assert await metadata.plugin_streams.reserve(topic) == 1
     plugin = await metadata.plugins.insert(new, 1, [])
     assert await metadata.plugins.by_topic(topic) == plugin
     assert await metadata.plugins.list(owner) == [plugin]

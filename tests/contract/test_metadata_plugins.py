@@ -9,14 +9,18 @@ import msgspec
 import psycopg
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import update
 
 from plugin_manager.core.attendance import arrange
 from skep import errors
 from skep.metadata import Metadata, outbox, rows
+from skep.metadata.database import Transaction
 from skep.metadata.plugin_sockets import DEAF
+from skep.metadata.plugin_streams import take
 from skep.metadata.plugins import PluginChange, PluginState
 from skep.metadata.relay import Relay
 from skep.metadata.rows import NewPlugin, Plugin
+from skep.metadata.tables import plugin_streams
 from skep.wire.plugins import Attend, Filter, Seat, Socket
 from tests.contract.metadata_support import FakeBus, admin, client, container, empty_outbox, opened, outbox_rows, unique
 
@@ -40,6 +44,7 @@ async def plugin(metadata: Metadata, wanted: Filter = Filter(), **columns: objec
         wanted=msgspec.json.encode(wanted),
         **columns,  # type: ignore[arg-type]
     )
+    await metadata.plugin_streams.reserve(new.topic_name)
     return await metadata.plugins.insert(new, 10, [])
 
 
@@ -54,7 +59,7 @@ LEASE = 600_000
 
 async def attend(metadata: Metadata, run: str, *sockets: Socket, lease: int = LEASE) -> list[Seat]:
     told = Attend(run, next(_numbers), lease, list(sockets))
-    return await metadata.plugin_sockets.attend(told, lambda hall: arrange(hall, told, 4))
+    return (await metadata.plugin_sockets.attend(told, lambda hall: arrange(hall, told, 4))).seats
 
 
 async def test_what_decides_is_read_at_one_moment(metadata):
@@ -72,11 +77,11 @@ async def test_changes_wait_for_each_other_and_see_what_the_others_did(metadata)
     made = await plugin(metadata)
     counted = await asyncio.gather(
         *(
-            metadata.plugins.change(made.topic_name, lambda state: changed(state, stream=state.plugin.stream + 1))
+            metadata.plugins.change(made.topic_name, lambda state: changed(state, retention=state.plugin.retention + 1))
             for _ in range(5)
         )
     )
-    assert sorted(plugin.stream for plugin in counted) == [2, 3, 4, 5, 6]
+    assert sorted(plugin.retention for plugin in counted) == [made.retention + n for n in (1, 2, 3, 4, 5)]
 
 
 async def test_records_leave_with_the_change_or_not_at_all(metadata):
@@ -108,11 +113,9 @@ async def test_records_leave_with_the_change_or_not_at_all(metadata):
 
 async def test_users_have_so_many_plugins_also_at_once(metadata):
     owner = await client(metadata)
-    new = NewPlugin("name", None, "", "*", owner.user_id)
-    made = await asyncio.gather(
-        *(metadata.plugins.insert(replace(new, topic_name=unique("t")), 3, []) for _ in range(6)),
-        return_exceptions=True,
-    )
+    new = [NewPlugin("name", None, unique("t"), "*", owner.user_id) for _ in range(6)]
+    await asyncio.gather(*(metadata.plugin_streams.reserve(one.topic_name) for one in new))
+    made = await asyncio.gather(*(metadata.plugins.insert(one, 3, []) for one in new), return_exceptions=True)
     assert sum(isinstance(one, Plugin) for one in made) == 3
     assert sum(isinstance(one, errors.Forbidden) for one in made) == 3
 
@@ -126,21 +129,87 @@ async def test_who_is_concerned_by_a_change(metadata):
     assert other.topic_name not in await metadata.plugins.topics_naming("device_types")
 
 
-async def test_streams_nobody_uses(metadata):
+MINUTE = 60_000
+FUTURE = -MINUTE
+"""As if a minute had passed."""
+
+
+async def doomed(metadata: Metadata, topic: str, age: int = MINUTE) -> list[int]:
+    return sorted(number for name, number in await metadata.plugin_streams.doom(age) if name == topic)
+
+
+async def goes_on(metadata: Metadata, topic: str, number: int) -> None:
+    await metadata.plugins.change(topic, lambda state: changed(state, stream=number))
+
+
+async def test_a_number_is_given_once(metadata):
     made = await plugin(metadata)
-    for number in (1, 2, 3):
-        await metadata.plugin_streams.add(made.topic_name, number)
-    await metadata.plugin_streams.add(made.topic_name, 3)
-    await metadata.plugin_streams.add("plugin_topic_lost", 1)
-    await metadata.plugins.change(made.topic_name, lambda state: changed(state, stream=2))
-    assert await metadata.plugin_streams.unused(60_000) == [(made.topic_name, 1)]
-    assert set(await metadata.plugin_streams.unused(-60_000)) == {
-        (made.topic_name, 1),
-        (made.topic_name, 3),
-        ("plugin_topic_lost", 1),
-    }
+    numbers = await asyncio.gather(*(metadata.plugin_streams.reserve(made.topic_name) for _ in range(3)))
+    assert sorted(numbers) == [2, 3, 4]
+    await goes_on(metadata, made.topic_name, 4)
+    for number in (2, 3):
+        await metadata.plugin_streams.forget(made.topic_name, number)
+    assert await metadata.plugin_streams.reserve(made.topic_name) == 5
+
+
+async def test_streams_that_are_left_behind_and_lost_are_cleared_away(metadata):
+    made = await plugin(metadata)
+    await metadata.plugin_streams.reserve(made.topic_name)
+    await metadata.plugin_streams.reserve(made.topic_name)
+    await goes_on(metadata, made.topic_name, 2)
+    assert await doomed(metadata, made.topic_name) == [1]
+    assert await doomed(metadata, made.topic_name) == [1]
     await metadata.plugin_streams.forget(made.topic_name, 1)
-    assert await metadata.plugin_streams.of(made.topic_name) == [2, 3]
+    assert await doomed(metadata, made.topic_name) == []
+    assert await doomed(metadata, made.topic_name, FUTURE) == [3]
+    await metadata.plugin_streams.reserve("plugin_topic_of_none")
+    assert await doomed(metadata, "plugin_topic_of_none") == []
+    assert await doomed(metadata, "plugin_topic_of_none", FUTURE) == [1]
+    await metadata.plugins.delete(await admin(metadata), made.topic_name, lambda state: [])
+    assert await doomed(metadata, made.topic_name) == [2, 3]
+
+
+async def test_what_is_doomed_is_not_taken_and_what_is_taken_not_doomed(metadata):
+    made = await plugin(metadata)
+    await metadata.plugin_streams.reserve(made.topic_name)
+    assert await doomed(metadata, made.topic_name, FUTURE) == [2]
+    with pytest.raises(errors.Conflict):
+        await goes_on(metadata, made.topic_name, 2)
+    assert (await metadata.plugins.by_topic(made.topic_name)).stream == 1
+    await metadata.plugin_streams.reserve("plugin_topic_late")
+    assert await doomed(metadata, "plugin_topic_late", FUTURE) == [1]
+    new = NewPlugin("late", None, "plugin_topic_late", "*", (await client(metadata)).user_id)
+    with pytest.raises(errors.Conflict):
+        await metadata.plugins.insert(new, 10, [])
+
+
+async def test_who_dooms_while_a_stream_is_taken_sees_that(metadata):
+    """An old reservation is taken in a transaction that began before the sweep, and ends after it."""
+    made = await plugin(metadata)
+    number = await metadata.plugin_streams.reserve(made.topic_name)
+    taken = asyncio.Event()
+
+    async def slowly(t: Transaction) -> None:
+        await take(t, made.topic_name, number)
+        taken.set()
+        # The sweep has to wait for this row.
+        await asyncio.wait({sweeping}, timeout=0.3)
+        assert not sweeping.done()
+
+    async def sweep() -> list[int]:
+        await taken.wait()
+        return await doomed(metadata, made.topic_name, MINUTE)
+
+    sweeping = asyncio.create_task(sweep())
+    await past_reservation(metadata, made.topic_name)
+    await metadata.database.write(slowly)
+    assert await asyncio.wait_for(sweeping, 10) == []
+
+
+async def past_reservation(metadata: Metadata, topic: str) -> None:
+    """As if the stream had been reserved long ago."""
+    query = update(plugin_streams).where(plugin_streams.c.topic_name == topic).values(made_at=0)
+    await metadata.database.write(Transaction.run, query)
 
 
 async def test_sockets_come_and_go(metadata):

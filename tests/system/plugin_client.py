@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol
 
+from skep import tokens
 from tests.system.checker import Key, Push, Reading, Sent, read
 from tests.system.suite import Suite
 from tests.system.traffic import NAME, call
@@ -74,6 +76,16 @@ async def read_up(suite: Suite, topic: str, within: float = 30.0) -> int:
         await asyncio.sleep(0.1)
 
 
+async def topics(suite: Suite) -> list[str]:
+    """Of the bus, as a tool sees them at the core proxy."""
+    expires = int((time.time() + 60) * 1000)
+    token = tokens.encode_service("tool", "tool-1", suite.secret("bus_secret"), expires)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with connect(suite.bus, additional_headers=headers, proxy=None) as socket:
+        await socket.send(json.dumps({"t": "topic", "a": "list"}))
+        return json.loads(await socket.recv())["p"]["t"]
+
+
 class Refused(Exception):
     """The proxy answered a request with s:1."""
 
@@ -92,14 +104,39 @@ class Socket:
         self.pushed = asyncio.Event()
         self.ended: float | None = None
         self.replies: asyncio.Queue[dict] = asyncio.Queue()
-        send = connection.protocol.send_frame
+        self._come = self._handled = 0
+        self._held: deque[tuple[int, Frame]] = deque()
+        self._hold(connection.protocol)
 
-        def sending(frame: object) -> None:
-            if frame.opcode is Opcode.PONG:
-                self.ponged.append((time.monotonic(), len(self.own)))
-            send(frame)
+    def _hold(self, protocol: Protocol) -> None:
+        """The library answers a ping when it comes, and what came before it may not be with us yet: hold the pong."""
+        self._send, receive = protocol.send_frame, protocol.recv_frame
 
-        connection.protocol.send_frame = sending
+        def receiving(frame: Frame) -> None:
+            self._come += frame.opcode is Opcode.TEXT
+            receive(frame)
+
+        def sending(frame: Frame) -> None:
+            if frame.opcode is Opcode.PONG and self._come > self._handled:
+                self._held.append((self._come, frame))
+            else:
+                self._note(frame)
+                self._send(frame)
+
+        protocol.recv_frame, protocol.send_frame = receiving, sending
+
+    def _note(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PONG:
+            self.ponged.append((time.monotonic(), len(self.own)))
+
+    def handled(self) -> None:
+        """One message more; what pongs waited for it leave."""
+        self._handled += 1
+        while self._held and self._held[0][0] <= self._handled:
+            _, frame = self._held.popleft()
+            self._note(frame)
+            self._send(frame)
+            self.connection.send_data()
 
     async def ask(self, kind: str, action: str, **payload: object) -> dict:
         await self.connection.send(json.dumps({"id": "r", "t": kind, "a": action, "p": payload}))
@@ -215,6 +252,7 @@ class PluginClient:
                         asked[number], pending[part] = got, []
                         place = {"t": self.plugin.topic, "part": part, "off": offset}
                         await socket.connection.send(json.dumps({"id": number, "t": "ack", "p": place}))
+            socket.handled()
 
 
 async def come(sent: dict[Key, Sent], readers: list[list[PluginClient]], within: float = 60.0) -> list[Reading]:

@@ -33,7 +33,7 @@ class World:
 
     def apply(self, changes: PluginChanges, **state: Any) -> bool:
         """Whether there was anything to do."""
-        changed = plans.plan(replace(self.state, **state), changes, MOST)
+        changed = plans.plan(replace(self.state, **state), changes, MOST, self.state.plugin.stream + 1)
         self.state = replace(self.state, **state)
         if changed is None:
             return False

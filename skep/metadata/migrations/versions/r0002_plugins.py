@@ -24,6 +24,7 @@ CREATE TABLE plugin_streams (
     topic_name VARCHAR(128) COLLATE "C" NOT NULL,
     number BIGINT NOT NULL,
     made_at BIGINT NOT NULL,
+    doomed BOOLEAN DEFAULT false NOT NULL,
     CONSTRAINT pk_plugin_streams PRIMARY KEY (topic_name, number)
 );
 CREATE TABLE plugin_proxies (
