@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ENGINES ?= light
 export ENGINES
 
-.PHONY: help run test bench env env-dev env-full tools lint format docs lock clean
+.PHONY: help run test bench env env-dev env-full test-system test-beside tools lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -18,7 +18,22 @@ test: env-dev env-full ## lint, then unit, contract and system tests on real eng
 	@$(BIN)/python -m deploy.tools node npm
 	@$(BIN)/python -m deploy.tools mosquitto mosquitto_pub rabbitmq-server
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest $(or $(ARGS),tests/unit tests/contract tests/system)
+ifdef ARGS
+	@$(BIN)/pytest $(ARGS)
+else
+	@$(MAKE) --no-print-directory -k -j2 test-system test-beside
+endif
+
+# Two runs side by side: each of them mostly waits. What the second prints comes when it is done.
+BESIDE := tests/unit tests/contract tests/system/test_launcher.py
+
+test-system:
+	@$(BIN)/pytest tests/system $(addprefix --ignore=,$(BESIDE)) --durations=20
+
+test-beside:
+	@mkdir -p .cache
+	@$(BIN)/pytest $(BESIDE) --durations=20 >.cache/test-beside.txt 2>&1; status=$$?; \
+		cat .cache/test-beside.txt; exit $$status
 
 bench: env-dev $(if $(filter full,$(ENGINES)),env-full) ## measure a whole suite; LOAD=... names the load client
 	@$(BIN)/python -m benchmarks.run $(if $(LOAD),--load $(LOAD))

@@ -1,9 +1,8 @@
 """Fixtures of the system tests.
 
-suite          (session, once for each engine set)  a running Suite that tests share; they leave it as they found it
-private_suite  (test, once for each engine set)     one of its own, for tests that spoil it
-mqtt           (session, once for each broker)      a `tests.system.mqtt.World`: a running suite behind an MQTT broker
-npm            (session)  the path of `node`, with the packages of clients/npm installed from their lock
+suite  (session, once for each engine set)  a running Suite that tests share; they leave it as they found it
+mqtt   (session, once for each broker)      a `tests.system.mqtt.World`: a running suite behind an MQTT broker
+npm    (session)  the path of `node`, with the packages of clients/npm installed from their lock
 """
 
 from __future__ import annotations
@@ -36,11 +35,6 @@ def running(engines: str, request: pytest.FixtureRequest) -> Iterator[Suite]:
 
 @pytest.fixture(scope="session", params=ENGINE_SETS)
 def suite(request: pytest.FixtureRequest) -> Iterator[Suite]:
-    yield from running(request.param, request)
-
-
-@pytest.fixture(params=ENGINE_SETS)
-def private_suite(request: pytest.FixtureRequest) -> Iterator[Suite]:
     yield from running(request.param, request)
 
 

@@ -124,6 +124,15 @@ class Suite:
         (self.data / "env" / f"{name}.env").write_text(lines)
         await self.kill(name, signal.SIGTERM)
 
+    @contextlib.asynccontextmanager
+    async def changed(self, name: str, **settings: str) -> AsyncIterator[None]:
+        """It runs with these settings meanwhile."""
+        await self.restart(name, **settings)
+        try:
+            yield
+        finally:
+            await self.restart(name)
+
     async def back(self, name: str, old: int) -> None:
         """Until it runs as another process than `old` and is ready."""
         deadline = time.monotonic() + BACK_SECONDS

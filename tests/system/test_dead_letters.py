@@ -34,9 +34,12 @@ async def read_one(suite, device: str) -> messages.DeadLetter:
         await tool.close()
 
 
-async def test_a_record_that_raises_does_not_stop_its_partition(private_suite):
-    suite = private_suite
-    await suite.restart("backend", SKEP_FAULT=f"raise:{POISON}")
+async def test_a_record_that_raises_does_not_stop_its_partition(suite):
+    async with suite.changed("backend", SKEP_FAULT=f"raise:{POISON}"):
+        await check(suite)
+
+
+async def check(suite):
     backend = suite.pid("backend")
     device = "with-a-bad-record"
     url, token = f"{suite.rest}/device/{device}", suite.token()

@@ -57,14 +57,12 @@ async def test_a_paused_backend_loses_nothing(suite):
     ("loss", "kinds"),
     [("request", {"lost", "not_delivered"}), ("event", {"not_delivered"}), ("reply", set())],
 )
-async def test_a_planted_loss_is_seen(private_suite, loss, kinds):
+async def test_a_planted_loss_is_seen(suite, loss, kinds):
     """A notification that vanishes before the backend, an event before the frontend, a reply before the app."""
-    suite = private_suite
     saboteur = Saboteur(suite.bus, loss)
     await saboteur.start()
     try:
-        await suite.restart("frontend", BUS_URLS=saboteur.url)
-        async with traffic(suite) as flow:
+        async with suite.changed("frontend", BUS_URLS=saboteur.url), traffic(suite) as flow:
             await flow.acknowledged(600)
             verdict = await flow.finish(deadline=8)
     finally:
