@@ -17,7 +17,7 @@ from tornado.web import Application
 from mqtt_bridge.adapters.broker import Broker
 from mqtt_bridge.adapters.connection import Options
 from mqtt_bridge.adapters.platform import BusLogins, BusPlatform
-from mqtt_bridge.adapters.sessions import InboundSession, OutboundSession
+from mqtt_bridge.adapters.sessions import Evictor, InboundSession, OutboundSession
 from mqtt_bridge.adapters.storage import StoredLease, StoredMemory, StoredRegistry
 from mqtt_bridge.api import hooks
 from mqtt_bridge.core import interests
@@ -27,6 +27,8 @@ from mqtt_bridge.core.clients import Clients
 from mqtt_bridge.core.inbound import Inbound
 from mqtt_bridge.core.numbering import Numbering
 from mqtt_bridge.core.outbound import Outbound
+from mqtt_bridge.core.packets import Lost, Refused
+from mqtt_bridge.core.watch import Watch
 from mqtt_bridge.settings import BROKER, Settings
 from skep import bus, errors, logs, run
 from skep.metadata import Caches, Metadata, Relay
@@ -55,7 +57,7 @@ class Shared:
         self.caches.on_change(self._changed)
         is_ours = s.role == BROKER
         acl = Acl(self.caches, names_publisher=is_ours or s.names_publisher)
-        self.authority = Authority(self.clients, acl, s.username, s.password)
+        self.authority = Authority(self.clients, acl, s.username, s.password, s.session)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -94,6 +96,10 @@ class Bridge:
             lambda: Numbering(memory, s.session),
             StoredLease(shared.metadata, s.session, shared.bus.run, s.lease),
         )
+        self._watch = Watch(shared.clients)
+        self._changes = asyncio.Event()
+        shared.authority.on_admitted(self._watch.admitted)
+        shared.caches.on_change(self._changed)
 
     def _options(self) -> Options:
         s = self._settings
@@ -102,7 +108,7 @@ class Bridge:
             port=s.broker_port,
             username=s.username,
             password=s.password,
-            client_id=f"{s.instance}-out",
+            client_id=f"{s.session}-out-{s.instance}",
             is_old=s.version == "3.1.1",
             tls=ssl.create_default_context(cafile=s.tls_ca or None) if s.tls else None,
             receive=s.receive,
@@ -118,12 +124,33 @@ class Bridge:
         outbound = Outbound(stream, self._settings.escape)
         # Before the sessions: the broker asks the hooks about them.
         self._hooks.listen(self._settings.hooks_port, self._settings.host)
-        for work in (outbound.follow(), OutboundSession(self._options(), outbound).run(), self._inbound.run()):
+        sessions = OutboundSession(self._options(), outbound).run(), self._inbound.run()
+        for work in (outbound.follow(), *sessions, self._evict()):
             shared.begin(work)
 
     async def stop(self) -> None:
         await self._shared.stop()
         self._hooks.stop()
+
+    def _changed(self, entity: str, ids: list[str]) -> None:
+        if entity == "user":
+            self._watch.changed([int(id) for id in ids])
+            self._changes.set()
+
+    async def _evict(self) -> None:
+        """Of those who came in through the hooks."""
+        evictor = Evictor(self._options())
+        waiting: set[str] = set()
+        while True:
+            await _looking(self._changes)
+            waiting.update(await self._watch.ended())
+            for client_id in list(waiting):
+                try:
+                    await evictor.evict(client_id)
+                    waiting.discard(client_id)
+                    log.info("a client's rights are gone, and so is its session")
+                except (Refused, Lost, OSError, TimeoutError) as error:
+                    log.warning("a client's session is not ended yet: %s", error or "no answer in time")
 
 
 class BrokerApp:
@@ -151,14 +178,19 @@ class BrokerApp:
     async def _follow(self) -> None:
         """End sessions at a user's change, and every few seconds those whose tokens have expired."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._looked_at.wait()
-            self._looked_at.clear()
+            await _looking(self._looked_at)
             for client_id in self._broker.client_ids:
                 with contextlib.suppress(errors.Unavailable):
                     if await self._shared.clients.is_gone(client_id):
                         await self._broker.disconnect(client_id)
+
+
+async def _looking(changes: asyncio.Event) -> None:
+    """Until a change, or the time has come to look at what has expired."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_SECONDS):
+            await changes.wait()
+    changes.clear()
 
 
 def make(settings: Settings) -> run.App:

@@ -23,7 +23,9 @@ class Settings(settings.Base):
     username: str = field("MQTT_BRIDGE_USER", "skep-bridge", "the bridge's own account at the broker")
     password: str = field("MQTT_BRIDGE_PASSWORD", "", "its password, required", secret=True)
     session: str = field(
-        "MQTT_SESSION", "skep-bridge", "client id of the session that takes what devices publish; one bridge at a time"
+        "MQTT_SESSION",
+        "skep-bridge",
+        "client id of the session that takes what devices publish, one bridge at a time; nobody else may begin so",
     )
     escape: str = field("MQTT_ESCAPE", "", "further characters to percent-encode in names: .* for RabbitMQ")
     anonymous: bool = field(

@@ -5,6 +5,7 @@ What is ours on top of amqtt 0.12.1:
   afterwards, so that anybody could cut anybody off.
 - A will is refused at CONNECT where its topic would be refused in a PUBLISH.
 - Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
+- A client that connects gets what is retained for its own subscriptions only.
 - Nothing below `dh/` is retained, and events are checked again as they are handed out.
 """
 
@@ -113,6 +114,13 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
     ) -> None:
         if topic_name is None or topic_name.split("/", 1)[0] != topics.ROOT:
             await super().retain_message(source_session, topic_name, data, qos)
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        # amqtt does so for everybody's subscriptions when a client connects.
+        if any(subscribed is session for subscribed, _ in self._subscriptions.get(subscription[0], [])):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
 
     async def disconnect(self, client_id: str) -> None:
         """End a client's connection and forget its session, if there is one."""

@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import msgspec
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from mqtt_bridge.adapters.connection import Connection, Options
@@ -132,6 +133,19 @@ class InboundSession(Session):
         while await self._lease.hold():  # noqa: ASYNC110 - renewed at an interval, nothing to wait for
             await asyncio.sleep(self._lease.seconds / 3)
         self.leads = False
+
+
+class Evictor:
+    """Ends clients' sessions at a broker that has no other way: who comes with the client id, as the bridge may, takes
+    the session over, and a clean one leaves nothing of it, not even for a client that is away."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def evict(self, client_id: str) -> None:
+        """Raises Refused, Lost, OSError, TimeoutError."""
+        options = msgspec.structs.replace(self._options, client_id=client_id, persistent=False)
+        await (await Dialler(options).connection()).close()
 
 
 class Responder:

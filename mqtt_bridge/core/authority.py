@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from mqtt_bridge.core.acl import Acl
+from mqtt_bridge.core.acl import Acl, Client
 from mqtt_bridge.core.clients import Clients
 from skep import errors
 
@@ -28,16 +28,32 @@ class Question(Struct, frozen=True):
 
 
 class Authority:
-    """The answers, for every form."""
+    """The answers, for every form. username, password: the bridge's own. session: with what the client ids of bridges
+    begin, which nobody else may have: who takes one over gets all requests, passwords included."""
 
-    def __init__(self, clients: Clients, acl: Acl, username: str, password: str) -> None:
+    def __init__(self, clients: Clients, acl: Acl, username: str, password: str, session: str) -> None:
         self._clients, self._acl = clients, acl
-        self._username, self._password = username, password
+        self._username, self._password, self._session = username, password, session
+        self._callbacks: list[Callable[[Client], None]] = []
+
+    def on_admitted(self, callback: Callable[[Client], None]) -> None:
+        """Called with everybody who may connect, but for bridges."""
+        self._callbacks.append(callback)
 
     async def may_connect(self, client_id: str, username: str, password: str, address: str) -> bool:
         if username == self._username:
             return hmac.compare_digest(password.encode(), self._password.encode())
-        return await _or_no(self._clients.connect(client_id, username, password, address))
+        if client_id.startswith(self._session):
+            return False
+        return await _or_no(self._admit(client_id, username, password, address))
+
+    async def _admit(self, client_id: str, username: str, password: str, address: str) -> bool:
+        if not await self._clients.connect(client_id, username, password, address):
+            return False
+        client = await self._clients.client(client_id)
+        for callback in self._callbacks:
+            callback(client)
+        return True
 
     async def may(self, question: Question) -> bool:
         if question.username == self._username:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import threading
 import time
 from typing import Any
@@ -31,6 +32,7 @@ class Client:
         clean: bool = True,
         will: tuple[str, str] | None = None,
     ) -> None:
+        self.id = client_id
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.is_closed = threading.Event()
         self._granted: queue.Queue[int] = queue.Queue()
@@ -45,7 +47,7 @@ class Client:
         client.max_queued_messages_set(0)
         client.max_inflight_messages_set(1_000)
         client.on_connect = lambda c, u, flags, reason, p: self._connected.put(not reason.is_failure)
-        client.on_disconnect = lambda c, u, flags, reason, p: self.is_closed.set()
+        client.on_disconnect = self._closed
         client.on_subscribe = lambda c, u, mid, reasons, p: self._granted.put(reasons[0].value)
         client.on_message = lambda c, u, message: self.messages.put((message.topic, bytes(message.payload)))
         client.connect("127.0.0.1", port)
@@ -68,8 +70,20 @@ class Client:
         self.paho.disconnect()
         self.paho.loop_stop()
 
+    def vanish(self) -> None:
+        """Without DISCONNECT, so that the will is sent."""
+        sock: Any = self.paho.socket()
+        sock.shutdown(socket.SHUT_RDWR)
+        self.paho.loop_stop()
+
+    def _closed(self, *_: object) -> None:
+        self.is_closed.set()
+        self._granted.put(REFUSED)
+
     def subscribe(self, filter_: str) -> int:
-        """The code of the SUBACK: granted QoS, or REFUSED."""
+        """The code of the SUBACK: granted QoS, or REFUSED; so is a connection that the broker has closed."""
+        if self.is_closed.is_set():
+            return REFUSED
         self.paho.subscribe(filter_, qos=1)
         return self._granted.get(timeout=WAIT)
 
@@ -77,6 +91,11 @@ class Client:
         """QoS 1; objects as JSON."""
         text = payload if isinstance(payload, str | bytes) else json.dumps(payload)
         return self.paho.publish(topic, text, qos=1, retain=retain)
+
+    def publish_unseen(self, topic: str, payload: object, retain: bool) -> None:
+        """Returns when the broker has handled it: said PUBACK, or closed the connection."""
+        info = self.publish(topic, payload, retain)
+        until(lambda: self.is_closed.is_set() or info.is_published(), f"no answer to a publish to {topic}")
 
     def message(self, timeout: float = WAIT) -> tuple[str, Any]:
         """The next one: topic, decoded payload. Raises queue.Empty."""

@@ -1,0 +1,70 @@
+"""Whose sessions end when rights do."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mqtt_bridge.core.clients import Clients
+from mqtt_bridge.core.watch import Watch
+from skep import tokens
+from skep.tokens import Claims
+from tests.unit.mqtt_bridge.test_clients import KEYS, SOON, Logins, Registry, Users
+
+
+@pytest.fixture
+def users() -> Users:
+    return Users()
+
+
+@pytest.fixture
+def clients(users: Users) -> Clients:
+    return Clients(Registry(), users, Logins(), KEYS, anonymous=True)
+
+
+@pytest.fixture
+async def watch(clients: Clients) -> Watch:
+    """Of c1, who logged in as user 2."""
+    watch = Watch(clients)
+    assert await clients.connect("c1", "client", "right", "")
+    watch.admitted(await clients.client("c1"))
+    assert await watch.ended() == []
+    return watch
+
+
+async def test_a_disabled_user(watch: Watch, users: Users) -> None:
+    users.disable(2)
+    watch.changed([3])
+    assert await watch.ended() == []
+    watch.changed([2])
+    assert await watch.ended() == ["c1"]
+    watch.changed([2])
+    assert await watch.ended() == []
+
+
+@pytest.mark.parametrize(("networks", "ends"), [({5, 6}, False), (set(), True), ({6}, True)])
+async def test_networks(watch: Watch, users: Users, networks: set[int], ends: bool) -> None:
+    users.stored[2] = msgspec.structs.replace(users.stored[2], networks=frozenset(networks))
+    watch.changed([])
+    assert await watch.ended() == (["c1"] if ends else [])
+
+
+async def test_an_expired_token(clients: Clients) -> None:
+    now = SOON / 1000 - 600
+    watch = Watch(clients, lambda: now)
+    token = tokens.encode(Claims(2, [0], ["*"], ["*"], SOON), KEYS)
+    assert await clients.connect("c1", "", token, "")
+    watch.admitted(await clients.client("c1"))
+    assert await watch.ended() == []
+    narrowed = tokens.encode(Claims(2, [4], ["5"], ["*"], SOON), KEYS)
+    assert await clients.authenticated("c1", narrowed)
+    now = SOON / 1000 + 1
+    assert await watch.ended() == ["c1"]
+
+
+async def test_anonymous_clients_stay(clients: Clients) -> None:
+    watch = Watch(clients)
+    assert await clients.connect("c9", "", "", "")
+    watch.admitted(await clients.client("c9"))
+    watch.changed([])
+    assert await watch.ended() == []
