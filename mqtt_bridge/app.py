@@ -16,11 +16,13 @@ from tornado.web import Application
 
 from mqtt_bridge.adapters.broker import Broker
 from mqtt_bridge.adapters.connection import Options
+from mqtt_bridge.adapters.dynsec import DynamicSecurity
 from mqtt_bridge.adapters.platform import BusLogins, BusPlatform
 from mqtt_bridge.adapters.sessions import Evictor, InboundSession, OutboundSession
-from mqtt_bridge.adapters.storage import StoredLease, StoredMemory, StoredRegistry
+from mqtt_bridge.adapters.storage import StoredAccounts, StoredLease, StoredMemory, StoredRegistry
 from mqtt_bridge.api import hooks
 from mqtt_bridge.core import interests
+from mqtt_bridge.core.accounts import Accounts
 from mqtt_bridge.core.acl import Acl
 from mqtt_bridge.core.authority import Authority
 from mqtt_bridge.core.clients import Clients
@@ -51,7 +53,7 @@ class Shared:
         self.metadata = Metadata(s.database_url)
         self.caches = Caches(self.metadata)
         self._relay = Relay(self.metadata, self.bus, self.caches)
-        keys = Keys.parse(s.jwt_secret, base64=s.jwt_key == "base64")
+        self.keys = keys = Keys.parse(s.jwt_secret, base64=s.jwt_key == "base64")
         registry = StoredRegistry(self.metadata, self.caches)
         self.clients = Clients(registry, self.caches, BusLogins(self.bus), keys, s.anonymous)
         self.caches.on_change(self._changed)
@@ -100,6 +102,17 @@ class Bridge:
         self._changes = asyncio.Event()
         shared.authority.on_admitted(self._watch.admitted)
         shared.caches.on_change(self._changed)
+        self._dynsec = self._dynamic_security() if s.dynamic_security else None
+
+    def _dynamic_security(self) -> DynamicSecurity:
+        s, shared = self._settings, self._shared
+        accounts = StoredAccounts(shared.metadata, Accounts(shared.keys, s.other_topics))
+        options = msgspec.structs.replace(self._options(), client_id=f"{s.instance}-rights")
+        lease = StoredLease(shared.metadata, f"{s.session}/rights", shared.bus.run, s.lease)
+        kept = DynamicSecurity(options, accounts.wanted, lease)
+        # Whichever entity: nearly all of them say what somebody sees.
+        shared.caches.on_change(lambda entity, ids: kept.changed())
+        return kept
 
     def _options(self) -> Options:
         s = self._settings
@@ -127,6 +140,8 @@ class Bridge:
         sessions = OutboundSession(self._options(), outbound).run(), self._inbound.run()
         for work in (outbound.follow(), *sessions, self._evict()):
             shared.begin(work)
+        if self._dynsec is not None:
+            shared.begin(self._dynsec.run())
 
     async def stop(self) -> None:
         await self._shared.stop()

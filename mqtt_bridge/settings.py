@@ -34,6 +34,12 @@ class Settings(settings.Base):
     names_publisher: bool = field(
         "MQTT_NAMES_PUBLISHER", False, "the broker adds the client id to plain dh/request (amqtt with Skep's plugin)"
     )
+    dynamic_security: bool = field(
+        "MQTT_DYNAMIC_SECURITY", False, "keep clients and rights in Mosquitto's dynamic security, from MQTT passwords"
+    )
+    other_topics: tuple[str, ...] = field(
+        "MQTT_OTHER_TOPICS", (), "first levels besides dh that every client may use with dynamic security, comma list"
+    )
     hooks_port: int = field("MQTT_HOOKS_PORT", 8120, "port of the hooks that brokers ask; 0 takes a free one")
     send: int = field("MQTT_SEND_WINDOW", 64, "messages to the broker that may be unconfirmed", minimum=1)
     receive: int = field("MQTT_RECEIVE_WINDOW", 500, "packets of the broker that may be unacknowledged", minimum=1)
@@ -49,6 +55,9 @@ class Settings(settings.Base):
             yield f"MQTT_VERSION={self.version} is none of auto, 5, 3.1.1"
         if not self.password:
             yield "MQTT_BRIDGE_PASSWORD is not set"
+        for level in self.other_topics:
+            if level == "dh" or level.startswith("$") or set(level) & set("/+#"):
+                yield f"MQTT_OTHER_TOPICS: {level} is no first level that clients may have"
         if self.is_production and self.anonymous:
             yield "MQTT_ANONYMOUS=true lets everybody connect"
         if self.is_production and not self.tls and not settings.is_loopback(self.broker_host):

@@ -255,6 +255,10 @@ class Connection:
             log.warning("a topic that is no UTF-8 is passed over")
             self._client.ack(message.mid, message.qos)
             return
+        if message.retain:
+            log.warning("a retained message is passed over: nothing below dh/ is kept")
+            self._client.ack(message.mid, message.qos)
+            return
         self._on_packet(Packet(message.mid, topic, bytes(message.payload), message.qos, message.dup))
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:

@@ -93,7 +93,7 @@ class OutboundSession(Session):
         connection = await self._dialler.connection()
         self.is_up = True
         try:
-            await _until_closed(connection, self._outbound.forward(connection))
+            await until_closed(connection, self._outbound.forward(connection))
         finally:
             await connection.close()
 
@@ -124,15 +124,10 @@ class InboundSession(Session):
             receive(packet)
         try:
             await connection.subscribe(list(topics.INBOUND))
-            await _until_closed(connection, inbound.run(), self._lead())
+            await until_closed(connection, inbound.run(), led(self._lease))
         finally:
             await connection.close()
-
-    async def _lead(self) -> None:
-        """Returns when another bridge leads. Raises Unavailable where nobody can tell."""
-        while await self._lease.hold():  # noqa: ASYNC110 - renewed at an interval, nothing to wait for
-            await asyncio.sleep(self._lease.seconds / 3)
-        self.leads = False
+            self.leads = False
 
 
 class Evictor:
@@ -162,7 +157,13 @@ class Responder:
                 await self._connection.publish(topic, payload)
 
 
-async def _until_closed(connection: Connection, *works: Awaitable[None]) -> None:
+async def led(lease: Lease) -> None:
+    """Returns when another bridge leads. Raises Unavailable where nobody can tell."""
+    while await lease.hold():  # noqa: ASYNC110 - renewed at an interval, nothing to wait for
+        await asyncio.sleep(lease.seconds / 3)
+
+
+async def until_closed(connection: Connection, *works: Awaitable[None]) -> None:
     """Until one of them ends; raises what it ended with."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from mqtt_bridge.core.accounts import Accounts
+from mqtt_bridge.core.dynsec import Account
 from mqtt_bridge.core.packets import Remembered
+from mqtt_bridge.core.roles import MAX_DEVICES
 from skep.metadata import Caches, Metadata
 from skep.metadata.mqtt import MqttClient, MqttPacket
 
@@ -35,6 +38,15 @@ class StoredMemory:
     async def remember(self, session: str, packets: list[Remembered]) -> None:
         rows = [MqttPacket(r.packet_id, r.id, r.digest, r.number) for r in packets]
         await self._packets.remember(session, rows)
+
+
+class StoredAccounts:
+    def __init__(self, metadata: Metadata, accounts: Accounts) -> None:
+        self._passwords, self._accounts = metadata.mqtt_passwords, accounts
+
+    async def wanted(self) -> list[Account]:
+        """As of now. Raises Unavailable."""
+        return self._accounts.of(await self._passwords.list(MAX_DEVICES))
 
 
 class StoredLease:

@@ -20,6 +20,20 @@ SUBSCRIBING = frozenset(
 AUTHENTICATE = "authenticate"
 NO_ACTION = "error"
 """Instead of the action in the topic of an answer to what is no request."""
+_API = """
+authenticate cluster/info command/get command/insert command/list command/subscribe command/unsubscribe
+command/update configuration/delete configuration/get configuration/put device/count device/delete device/get
+device/list device/save devicetype/count devicetype/delete devicetype/get devicetype/insert devicetype/list
+devicetype/update network/count network/delete network/get network/insert network/list network/update
+notification/get notification/insert notification/list notification/subscribe notification/unsubscribe
+plugin/count plugin/delete plugin/get plugin/insert plugin/list plugin/update server/cacheInfo server/info
+subscription/list token token/create token/refresh user/allowAllDeviceTypes user/assignDeviceType
+user/assignNetwork user/count user/delete user/disallowAllDeviceTypes user/get user/getCurrent
+user/getDeviceType user/getDeviceTypes user/getNetwork user/insert user/list user/unassignDeviceType
+user/unassignNetwork user/update user/updateCurrent
+"""
+ACTIONS = frozenset(_API.split()) | {NO_ACTION}
+"""That answers may name: those of the WebSocket API."""
 SUBSCRIBE_OTHERWISE = "Subscribe to the topics dh/notification/..., dh/command/... and dh/command_update/... instead"
 MAX_ACTION = 64
 

@@ -1,0 +1,69 @@
+"""Users' accounts at a broker that keeps its clients itself: made of what is stored of them, and of their rights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Protocol
+
+from mqtt_bridge.core import roles
+from mqtt_bridge.core.clients import FAR
+from mqtt_bridge.core.dynsec import PREFIX, Account
+from mqtt_bridge.core.roles import Entry
+from skep import access, mqtt_passwords
+from skep.access import User
+from skep.tokens import Keys
+
+log = logging.getLogger("mqtt_bridge")
+
+
+class Stored(Protocol):
+    """`skep.metadata.mqtt_passwords.MqttAccount`."""
+
+    @property
+    def user(self) -> User: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def salt(self) -> bytes: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def devices(self) -> tuple[str, ...]: ...
+
+
+_Cause = tuple[User, str, tuple[str, ...]]
+
+
+class Accounts:
+    """keys: those the passwords are made with. others: as in `roles.entries`."""
+
+    def __init__(self, keys: Keys, others: tuple[str, ...] = ()) -> None:
+        self._keys, self._others = keys, others
+        self._entries: dict[int, tuple[_Cause, frozenset[Entry]]] = {}
+
+    def of(self, stored: Iterable[Stored]) -> list[Account]:
+        """Without those whose secret is gone: their passwords can't be made any more."""
+        before, self._entries = self._entries, {}
+        found = []
+        for each in stored:
+            password = mqtt_passwords.password(self._keys, each.key, each.user.id, each.salt)
+            if password is None:
+                log.warning("the MQTT password of user %s was made with a secret that is gone", each.user.id)
+                continue
+            entries = self._made(each, before)
+            role = f"{PREFIX}{each.user.id}"
+            found.append(Account(each.user.login, each.client_id, password, role, entries))
+        return found
+
+    def _made(self, stored: Stored, before: dict[int, tuple[_Cause, frozenset[Entry]]]) -> frozenset[Entry]:
+        """Thousands of lines for a user, of which most changes change none."""
+        cause = stored.user, stored.client_id, stored.devices
+        known = before.get(stored.user.id)
+        if known is None or known[0] != cause:
+            principal = access.principal(access.login_claims(stored.user, FAR), stored.user, 0)
+            if roles.is_cut(principal) or len(stored.devices) >= roles.MAX_DEVICES:
+                log.warning("user %s sees more than its MQTT role can say", stored.user.id)
+            known = cause, roles.entries(principal, stored.client_id, stored.devices, self._others)
+        self._entries[stored.user.id] = known
+        return known[1]
