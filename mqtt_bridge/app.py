@@ -106,8 +106,8 @@ class Bridge:
 
     def _dynamic_security(self) -> DynamicSecurity:
         s, shared = self._settings, self._shared
-        accounts = StoredAccounts(shared.metadata, Accounts(shared.keys, s.other_topics))
-        options = msgspec.structs.replace(self._options(), client_id=f"{s.instance}-rights")
+        accounts = StoredAccounts(shared.metadata, Accounts(shared.keys, s.session, s.other_topics))
+        options = msgspec.structs.replace(self._options(), client_id=f"{s.session}-rights-{s.instance}")
         lease = StoredLease(shared.metadata, f"{s.session}/rights", shared.bus.run, s.lease)
         kept = DynamicSecurity(options, accounts.wanted, lease)
         # Whichever entity: nearly all of them say what somebody sees.

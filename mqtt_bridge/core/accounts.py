@@ -36,17 +36,22 @@ _Cause = tuple[User, str, tuple[str, ...]]
 
 
 class Accounts:
-    """keys: those the passwords are made with. others: as in `roles.entries`."""
+    """keys: those the passwords are made with. session: with what the client ids of bridges begin, which nobody else
+    may have. others: as in `roles.entries`."""
 
-    def __init__(self, keys: Keys, others: tuple[str, ...] = ()) -> None:
-        self._keys, self._others = keys, others
+    def __init__(self, keys: Keys, session: str, others: tuple[str, ...] = ()) -> None:
+        self._keys, self._session, self._others = keys, session, others
         self._entries: dict[int, tuple[_Cause, frozenset[Entry]]] = {}
 
     def of(self, stored: Iterable[Stored]) -> list[Account]:
-        """Without those whose secret is gone: their passwords can't be made any more."""
+        """Without those whose secret is gone: their passwords can't be made any more. Nor with those who would take the
+        bridge's sessions over."""
         before, self._entries = self._entries, {}
         found = []
         for each in stored:
+            if each.client_id.startswith(self._session):
+                log.warning("user %s gets no account at the broker: its client id is the bridge's", each.user.id)
+                continue
             password = mqtt_passwords.password(self._keys, each.key, each.user.id, each.salt)
             if password is None:
                 log.warning("the MQTT password of user %s was made with a secret that is gone", each.user.id)

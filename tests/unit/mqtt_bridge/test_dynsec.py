@@ -151,21 +151,27 @@ KEYS = Keys((b"k",))
 
 def stored(id: int = 1, key: str = "", **more: object) -> MqttAccount:
     user = User(id, f"u{id}", access.CLIENT, access.ACTIVE, frozenset({1}))
-    return MqttAccount(user, f"u{id}", b"s" * 16, key or mqtt_passwords.key_name(KEYS), **more)  # type: ignore[arg-type]
+    more = {"client_id": f"u{id}"} | more
+    return MqttAccount(user, salt=b"s" * 16, key=key or mqtt_passwords.key_name(KEYS), **more)  # type: ignore[arg-type]
 
 
 def test_accounts_have_the_password_that_was_shown() -> None:
-    [made] = Accounts(KEYS).of([stored()])
+    [made] = Accounts(KEYS, BRIDGE).of([stored()])
     assert made.password == mqtt_passwords.password(KEYS, mqtt_passwords.key_name(KEYS), 1, b"s" * 16)
     assert (made.username, made.client_id, made.role) == ("u1", "u1", "skep-user-1")
 
 
 def test_a_secret_that_is_gone_takes_its_accounts_along() -> None:
-    assert [a.username for a in Accounts(KEYS).of([stored(1, key="gone"), stored(2)])] == ["u2"]
+    assert [a.username for a in Accounts(KEYS, BRIDGE).of([stored(1, key="gone"), stored(2)])] == ["u2"]
+
+
+def test_nobody_gets_a_client_id_of_the_bridges() -> None:
+    found = [stored(1, client_id=BRIDGE), stored(2, client_id=f"{BRIDGE}-out-1"), stored(3)]
+    assert [a.username for a in Accounts(KEYS, BRIDGE).of(found)] == ["u3"]
 
 
 def test_entries_follow_what_they_are_made_of() -> None:
-    accounts = Accounts(KEYS, ("home",))
+    accounts = Accounts(KEYS, BRIDGE, ("home",))
     [first] = accounts.of([stored()])
     assert Entry(SEND, "home/#") in first.entries
     [again] = accounts.of([stored()])
