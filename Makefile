@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ENGINES ?= light
 export ENGINES
 
-.PHONY: help run test bench env env-dev env-full test-system test-beside tools lint format docs lock clean
+.PHONY: help run test bench bench-devices env env-dev env-full test-system test-beside tools lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -37,6 +37,9 @@ test-beside:
 
 bench: env-dev $(if $(filter full,$(ENGINES)),env-full) ## measure a whole suite; LOAD=... names the load client
 	@$(BIN)/python -m benchmarks.run $(if $(LOAD),--load $(LOAD))
+
+bench-devices: env-dev ## measure the lists of 100,000 devices
+	@$(BIN)/python -m benchmarks.devices
 
 $(VENV)/.run: requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

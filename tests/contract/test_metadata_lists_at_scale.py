@@ -186,6 +186,16 @@ async def test_a_page_of_all_devices_is_read_off_an_index(metadata, fleet, plan)
         assert plan.sorted() <= TAKE, form
 
 
+@pytest.mark.parametrize("who", CALLERS)
+async def test_a_deep_page_is_read_off_an_index_too(metadata, fleet, plan, who):
+    """What is skipped is looked at, but neither fetched nor sorted."""
+    for form in ({}, {"sort_field": "name"}):
+        found = await listed(metadata, fleet, plan, who, {"skip": DEVICES // 2, **form})
+        assert "devices" not in plan.whole_tables(), form
+        assert plan.rows() == len(found), form
+        assert plan.sorted() <= DEVICES / 12, form
+
+
 @pytest.mark.parametrize("pattern", SEARCHES)
 @pytest.mark.parametrize("who", ["admin", "in 1 network"])
 async def test_a_search_without_a_beginning_looks_at_each_name_once(metadata, fleet, plan, pattern, who):
