@@ -182,7 +182,8 @@ class Json:
 
     async def acknowledge(self, frame: dict[str, Any]) -> None:
         place = {"t": frame["st"], "part": frame["p"]["part"], "off": frame["p"]["off"]}
-        assert await self.ask("ack", None, place) == {"id": "1", "t": "ack", "s": 0}
+        answer = await self.ask("ack", None, place)
+        assert answer == {"id": "1", "t": "ack", "s": 0}, answer
 
     async def taken(self) -> list[str]:
         """What has been pushed by now, acknowledged."""
