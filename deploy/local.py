@@ -52,7 +52,7 @@ class Launcher:
             ports.check(host, port, setting)
         engines = self._start_engines()
         environment = self._environment(engines)
-        self._prepare_database(engines.database_url, environment)
+        self._prepare_database(engines.database_url, services.seen_by("skep", environment))
         self._start_services(environment)
         for line in welcome.lines(self.options, self.folder, self._password_shown(engines.database_url)):
             print(line, flush=True)

@@ -38,7 +38,7 @@ class Options(settings.Base):
     plugin_endpoint: str = field(
         "PLUGIN_PROXY_ENDPOINT", "", "the bus for plugins, as they are told it; default: HOST and PROXY_PLUGIN_PORT"
     )
-    mqtt: bool = field("MQTT", False, "run the MQTT bridge (being built), with a broker unless MQTT_HOST names one")
+    mqtt: bool = field("MQTT", True, "run the MQTT bridge, with a broker unless MQTT_HOST names one")
     mqtt_host: str = field("MQTT_HOST", "", "an MQTT broker to use instead of one of our own")
     mqtt_port: int = field("MQTT_PORT", 1883, "the MQTT broker", minimum=1)
     mqtt_websocket_port: int = field("MQTT_WEBSOCKET_PORT", 8083, "MQTT over WebSocket at our broker; 0: none")

@@ -11,6 +11,8 @@ from deploy.options import ROOT, Options
 from deploy.process import Spec
 
 LOCAL = "127.0.0.1"
+PRIVATE = {"MQTT_BRIDGE_PASSWORD": "mqtt_bridge"}
+"""Secrets that one package alone is told."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,16 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
         wanted.append(("mqtt-broker", "mqtt_bridge", {"MQTT_ROLE": "broker", **edge}))
     if options.mqtt:
         wanted.append(("mqtt-bridge", "mqtt_bridge", _broker(options)))
-    return [_spec(name, package, {**inherited, **own}, folder) for name, package, own in wanted if _runs(package)]
+    return [
+        _spec(name, package, {**seen_by(package, inherited), **own}, folder)
+        for name, package, own in wanted
+        if _runs(package)
+    ]
+
+
+def seen_by(package: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the secrets of other packages."""
+    return {name: value for name, value in environment.items() if PRIVATE.get(name, package) == package}
 
 
 def _broker(options: Options) -> dict[str, str]:

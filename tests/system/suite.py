@@ -34,7 +34,7 @@ class Suite:
     """`start()` returns when all is ready, `stop()` when nothing of it is left.
 
     Processes go by the launcher's names: frontend, auth, backend, proxy, proxy-plugins, postgres, kafka, hazelcast-1.
-    MQTT is not among them unless asked for (MQTT="true").
+    MQTT is not among them unless asked for (MQTT="true"), though it is for a person: most tests do without.
     settings: environment on top of the defaults. data: a folder to start on again; else a new one, deleted at the end.
     """
 

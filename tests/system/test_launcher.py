@@ -45,7 +45,7 @@ def refused(**environ: str) -> str:
         free = dict(zip(("FRONTEND_PORT", "AUTH_PORT", "PROXY_PORT"), map(str, ports.free(3)), strict=True))
         done = subprocess.run(
             [sys.executable, "-m", "deploy.local"], cwd=ROOT, capture_output=True, text=True, timeout=60,
-            env={"PATH": os.environ["PATH"], "SKEP_DATA": data} | free | environ,
+            env={"PATH": os.environ["PATH"], "SKEP_DATA": data, "MQTT": "false"} | free | environ,
         )  # fmt: skip
     assert done.returncode == 1
     lines = done.stderr.strip().splitlines()
@@ -113,6 +113,22 @@ def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert refused(AUTH_PORT=port) == f"skep: port {port} is in use; AUTH_PORT changes it"
+        assert refused(MQTT="true", MQTT_PORT=port) == f"skep: port {port} is in use; MQTT_PORT changes it"
+
+
+async def test_mqtt_is_on_unless_somebody_says_otherwise(folder: Path) -> None:
+    """Its password is told to those who need it."""
+    suite = Suite("light", data=folder)
+    del suite.settings["MQTT"]
+    suite.start()
+    try:
+        assert f"mqtt://127.0.0.1:{suite.settings['MQTT_PORT']}" in suite.output
+        password = suite.secret("mqtt_bridge_password").encode()
+        told = {name for name, pid in suite.pids().items() if password in Path(f"/proc/{pid}/environ").read_bytes()}
+        assert told == {"mqtt-broker", "mqtt-bridge"}
+        assert password.decode() not in suite.output
+    finally:
+        suite.stop()
 
 
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_engines_listen_only_where_they_are_ours() -> None:
 def test_engines_of_our_own_stay_on_loopback() -> None:
     opened = options(ENGINES="full", HOST="0.0.0.0", SKEP_ADMIN_PASSWORD="another one").listeners()
     edge = {"FRONTEND_PORT", "AUTH_PORT", "PLUGIN_MANAGER_PORT", "PROXY_PLUGIN_PORT"}
+    edge |= {"MQTT_PORT", "MQTT_WEBSOCKET_PORT"}
     assert {setting for host, _, setting in opened if host != "127.0.0.1"} == edge
 
 
