@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from deploy import database, hazelcast, java, kafka, ports, postgres, process, services, welcome
+from deploy import database, hazelcast, java, kafka, mosquitto, ports, postgres, process, services, welcome
 from deploy.folder import Folder
 from deploy.options import ROOT, Options
 from deploy.process import Failed
@@ -114,6 +114,8 @@ class Launcher:
             bootstrap = self._start_kafka()
         if self.options.is_full and not members:
             members = self._start_hazelcast()
+        if self.options.runs_mosquitto:
+            self._start_mosquitto()
         return Engines(self._start_postgres(), bootstrap, members)
 
     def _start_kafka(self) -> str:
@@ -131,6 +133,20 @@ class Launcher:
         for member in members:
             self.supervisor.start(member.spec(), lambda line: " FATAL " in line or " ERROR " in line)
         return ",".join(member.address for member in members)
+
+    def _start_mosquitto(self) -> None:
+        say("starting Mosquitto")
+        options, password = self.options, self._secret("MQTT_BRIDGE_PASSWORD")
+        username = self.environ.get("MQTT_BRIDGE_USER") or mosquitto.BRIDGE
+        broker = mosquitto.Mosquitto(
+            self.folder.path / "mosquitto",
+            options.host,
+            options.mqtt_port,
+            username,
+            password,
+            options.mqtt_websocket_port,
+        )
+        self.supervisor.start(broker.spec(), lambda line: ": Error" in line)
 
     def _start_postgres(self) -> str:
         if url := self.options.database_url:

@@ -23,6 +23,8 @@ ITERATIONS = 1_000
 """Of PBKDF2: the password has 288 bits."""
 ADMIN = "admin"
 LOCAL = "127.0.0.1"
+BRIDGE = "skep-bridge"
+"""The bridge's account, unless MQTT_BRIDGE_USER says otherwise."""
 
 
 @dataclass(frozen=True)

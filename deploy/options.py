@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from deploy import mosquitto
 from skep import settings
 from skep.settings import field
 
 LIGHT, FULL = "light", "full"
+AUTO, AMQTT, MOSQUITTO = "auto", "amqtt", "mosquitto"
 ROOT = Path(__file__).parent.parent
 ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to find what listens everywhere
 
@@ -39,6 +41,11 @@ class Options(settings.Base):
         "PLUGIN_PROXY_ENDPOINT", "", "the bus for plugins, as they are told it; default: HOST and PROXY_PLUGIN_PORT"
     )
     mqtt: bool = field("MQTT", True, "run the MQTT bridge, with a broker unless MQTT_HOST names one")
+    mqtt_broker: str = field(
+        "MQTT_BROKER",
+        AUTO,
+        "our broker: amqtt, mosquitto (the machine's), or auto: the latter with ENGINES=full, if any",
+    )
     mqtt_host: str = field("MQTT_HOST", "", "an MQTT broker to use instead of one of our own")
     mqtt_port: int = field("MQTT_PORT", 1883, "the MQTT broker", minimum=1)
     mqtt_websocket_port: int = field("MQTT_WEBSOCKET_PORT", 8083, "MQTT over WebSocket at our broker; 0: none")
@@ -86,6 +93,12 @@ class Options(settings.Base):
         """Whether an MQTT broker of ours runs."""
         return self.mqtt and not self.mqtt_host
 
+    @property
+    def runs_mosquitto(self) -> bool:
+        """Whether that broker is Mosquitto."""
+        wanted = self.mqtt_broker == MOSQUITTO or (self.mqtt_broker == AUTO and self.is_full and mosquitto.is_here())
+        return self.has_broker and wanted
+
     def listeners(self) -> list[tuple[str, int, str]]:
         """(address, port, setting) of everything that will listen."""
         local = "127.0.0.1"
@@ -113,6 +126,8 @@ class Options(settings.Base):
         yield from super().unsafe()
         if self.engines not in (LIGHT, FULL):
             yield f"ENGINES={self.engines} is neither {LIGHT} nor {FULL}"
+        if self.mqtt_broker not in (AUTO, AMQTT, MOSQUITTO):
+            yield f"MQTT_BROKER={self.mqtt_broker} is none of {AUTO}, {AMQTT}, {MOSQUITTO}"
         if self.is_production and not self.admin_password:
             yield "SKEP_ADMIN_PASSWORD is not set; only the development profile has a known password"
         used: dict[int, str] = {}

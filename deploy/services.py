@@ -63,7 +63,7 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
         ("plugin-manager", "plugin_manager", edge),
         ("frontend", "frontend", {**edge, "API_DOCUMENTS": ",".join(_documents(options))}),
     ]
-    if options.has_broker:
+    if options.has_broker and not options.runs_mosquitto:
         wanted.append(("mqtt-broker", "mqtt_bridge", {"MQTT_ROLE": "broker", **edge}))
     if options.mqtt:
         wanted.append(("mqtt-bridge", "mqtt_bridge", _broker(options)))
@@ -81,7 +81,10 @@ def seen_by(package: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 def _broker(options: Options) -> dict[str, str]:
     """Where the bridge finds it; amqtt speaks MQTT 3.1.1."""
-    return {"MQTT_HOST": options.mqtt_host} if options.mqtt_host else {"MQTT_HOST": LOCAL, "MQTT_VERSION": "3.1.1"}
+    if options.mqtt_host:
+        return {"MQTT_HOST": options.mqtt_host}
+    own = {"MQTT_DYNAMIC_SECURITY": "true"} if options.runs_mosquitto else {"MQTT_VERSION": "3.1.1"}
+    return {"MQTT_HOST": LOCAL, **own}
 
 
 def _documents(options: Options) -> Iterator[str]:

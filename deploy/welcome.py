@@ -45,6 +45,8 @@ def _mqtt(options: Options) -> list[str]:
     shown = f"  MQTT              mqtt://{options.reachable}:{options.mqtt_port}"
     if options.mqtt_websocket_port:
         shown += f", ws://{options.reachable}:{options.mqtt_websocket_port}"
+    if options.runs_mosquitto:
+        return [shown, "                    (Mosquitto; POST /user/current/mqtt gives a password for it)"]
     return [shown]
 
 

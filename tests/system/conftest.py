@@ -18,8 +18,7 @@ from tests.system.suite import Suite
 
 NPM = Path(__file__).parent / "clients" / "npm"
 ENGINE_SETS = ["light", "full"]
-MQTT_BROKERS = [brokers.AMQTT, brokers.RABBITMQ]
-"""Those with all rights; one that has none of them yet has tests of its own."""
+MQTT_BROKERS = [brokers.AMQTT, brokers.RABBITMQ, brokers.MOSQUITTO]
 
 
 def running(engines: str, request: pytest.FixtureRequest) -> Iterator[Suite]:

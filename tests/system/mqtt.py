@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from deploy import ports, process, tools
 from tests.engines import missing
-from tests.system.mqtt_client import Client
+from tests.system.mqtt_client import Client, NotConnected, until
 from tests.system.suite import Suite
 from tests.system.test_entities import Api
 
@@ -101,20 +101,19 @@ class Amqtt(Broker):
         return self.suite.logs("mqtt-broker")[-4000:]
 
 
-class Mosquitto(Broker):
+class Mosquitto(Amqtt):
+    """The machine's, as the launcher starts it: a process of the suite, too."""
+
     name = MOSQUITTO
+    settings: ClassVar[dict[str, str]] = {"MQTT_BROKER": MOSQUITTO, "MQTT_OTHER_TOPICS": "mine,own,kept,will,ordinary"}
 
-    def _spec(self) -> process.Spec:
-        path = self.folder / "mosquitto.conf"
-        command = [program("mosquitto"), "-c", str(path)]
-        return process.Spec(
-            self.name, command, lambda: dict(os.environ), self._listens, prepare=lambda: _write(path, self.config())
-        )
+    def start(self) -> None:
+        program("mosquitto")
 
-    def config(self) -> str:
-        """As root it would give its rights up, and could not read its folder."""
-        user = "user root\n" if os.geteuid() == 0 else ""
-        return f"{user}listener {self.port} {LOCAL}\npersistence true\npersistence_location {self.folder}/\n"
+    async def kill(self) -> None:
+        """Returns when it listens again."""
+        await self.suite.kill("mqtt-broker")
+        await asyncio.to_thread(until, self._listens, "Mosquitto does not listen again")
 
 
 class RabbitMq(Broker):
@@ -229,12 +228,55 @@ class World:
         self.site, self.suite, self.port = site, site.suite, site.port
         self.admin = Api(self.suite.rest, self.suite.token())
         self.mine, self.foreign = User(self.admin), User(self.admin)
+        self._accounts: dict[str, tuple[str, str]] = {}
 
     def client(self, client_id: str, user: User | None = None, **more: Any) -> Client:
-        return Client(self.port, client_id, (user or self.mine).login, PASSWORD, **more)
+        return Client(self.port, client_id, *self.account(client_id, user), **more)
+
+    def account(self, client_id: str, user: User | None = None) -> tuple[str, str]:
+        """Login and password of a client of that user. Mosquitto knows one client of a user, which has its login as
+        client id: every other one has a user of its own with the same rights."""
+        user = user or self.mine
+        if self.site.broker.name != MOSQUITTO:
+            return user.login, PASSWORD
+        if client_id not in self._accounts:
+            self._accounts[client_id] = self._mqtt_account(client_id, user)
+        return self._accounts[client_id]
+
+    def _mqtt_account(self, client_id: str, user: User) -> tuple[str, str]:
+        id = user.id
+        if client_id != user.login:
+            id = self.admin.new("user", login=client_id, password=PASSWORD, role=1, status=0)
+            assert self.admin("PUT", f"user/{id}/network/{user.network}", {})[0] == 204
+        return self._made(id, client_id)
+
+    def _made(self, user_id: int, client_id: str) -> tuple[str, str]:
+        """An MQTT password that the broker knows."""
+        status, made = self.admin("POST", f"user/{user_id}/mqtt")
+        assert status == 201
+        assert made["clientId"] == client_id  # type: ignore[index]
+        account = made["login"], made["password"]  # type: ignore[index]
+        until(lambda: self._gets_in(client_id, account), "the broker does not know the MQTT password")
+        return account
+
+    def _gets_in(self, client_id: str, account: tuple[str, str]) -> bool:
+        try:
+            Client(self.port, client_id, *account).close()
+        except NotConnected:
+            return False
+        return True
+
+    def sees_device(self, client_id: str, device: str) -> None:
+        """Returns when the broker knows of the device, which Mosquitto is told a moment later than the others ask."""
+        if self.site.broker.name == MOSQUITTO:
+            with self.client(client_id) as client:
+                until(lambda: client.subscribe(f"dh/command/+/+/{device}/#") == 1, "the role has no such device")
 
     def boss(self, client_id: str) -> Client:
-        return Client(self.port, client_id, self.suite.login, self.suite.password)
+        if self.site.broker.name != MOSQUITTO:
+            return Client(self.port, client_id, self.suite.login, self.suite.password)
+        id = self.admin.new("user", login=client_id, password=PASSWORD, role=0, status=0)
+        return Client(self.port, client_id, *self._made(id, client_id))
 
     def token(self, **claims: object) -> str:
         """Of `mine`, for everything, unless the claims say otherwise."""

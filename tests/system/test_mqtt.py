@@ -23,11 +23,14 @@ class Line:
 
     def __init__(self, world: World) -> None:
         self._world, self._pub, self._sub = world, program("mosquitto_pub"), program("mosquitto_sub")
-        account = ["-u", world.mine.login, "-P", "of-the-test"]
-        self._common = ["-h", "127.0.0.1", "-p", str(world.port), "-q", "1", *account]
+        self._common = ["-h", "127.0.0.1", "-p", str(world.port), "-q", "1"]
+
+    def _account(self, client_id: str) -> list[str]:
+        login, password = self._world.account(client_id)
+        return ["-i", client_id, "-u", login, "-P", password]
 
     async def publish(self, client_id: str, topic: str, payload: object) -> None:
-        command = [self._pub, *self._common, "-i", client_id, "-t", topic, "-m", json.dumps(payload)]
+        command = [self._pub, *self._common, *self._account(client_id), "-t", topic, "-m", json.dumps(payload)]
         process = await asyncio.create_subprocess_exec(*command)
         assert await asyncio.wait_for(process.wait(), WAIT) == 0
 
@@ -35,7 +38,7 @@ class Line:
         """Returns when all are granted."""
         named = [part for topic in topics for part in ("-t", topic)]
         # It would keep what it says of the SUBACK in its buffer.
-        command = ["stdbuf", "-oL", self._sub, *self._common, "-i", client_id, "-d", "-v", *named]
+        command = ["stdbuf", "-oL", self._sub, *self._common, *self._account(client_id), "-d", "-v", *named]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
         seen = Seen(process)
         granted = await seen.line(lambda text: text.startswith("Subscribed (mid:"))
@@ -97,6 +100,7 @@ async def test_a_device_on_the_command_line(mqtt: World, name: str) -> None:
         insert = {"action": "notification/insert", "deviceId": device, "notification": {"notification": "asked"}}
         await line.publish(name, request, insert)
         await seen.message(f"dh/notification/{place}/asked")
+        await asyncio.to_thread(mqtt.sees_device, name, device)
         await line.publish(name, f"dh/insert/notification/{device}/simple", {"celsius": 21.5})
         simple = await seen.message(f"dh/notification/{place}/simple")
         assert simple["notification"]["parameters"] == {"celsius": 21.5}
