@@ -71,6 +71,7 @@ class Relay:
         self._poll = poll
         self._kicked = asyncio.Event()
         self._flushes: list[asyncio.Future[None]] = []
+        self._publishes: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._database.on_commit(lambda changes: self.kick())
 
@@ -85,7 +86,7 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        for future in self._flushes:
+        for future in self._flushes + self._publishes:
             future.cancel()
 
     def kick(self) -> None:
@@ -97,7 +98,7 @@ class Relay:
         failure of the save: the notification comes later."""
         try:
             async with asyncio.timeout(timeout):
-                await self.flushed()
+                await self._next(self._publishes)
                 # Published, by whichever service. A marker behind it on the same partition is answered after it.
                 key = saved.device_id.encode()
                 await self._bus.request(topics.REQUESTS, messages.Marker(0), key, timeout=timeout)
@@ -107,14 +108,19 @@ class Relay:
 
     async def flushed(self) -> None:
         """Returns when all that is committed by now has left the outbox."""
+        await self._next(self._flushes)
+
+    async def _next(self, waiting: list[asyncio.Future[None]]) -> None:
+        """waiting: `_flushes`, until all that is committed by now has left the outbox, or `_publishes`, until it is on
+        the bus."""
         future = asyncio.get_running_loop().create_future()
-        self._flushes.append(future)
+        waiting.append(future)
         self.kick()
         try:
             await future
         finally:
             with contextlib.suppress(ValueError):
-                self._flushes.remove(future)
+                waiting.remove(future)
 
     async def _keep(self, work: Any) -> None:
         """`work` again and again, with back-off and jitter where it fails."""
@@ -138,28 +144,31 @@ class Relay:
             async with asyncio.timeout(self._poll):
                 await self._kicked.wait()
         self._kicked.clear()
-        waiting = list(self._flushes)
+        flushes, publishes = list(self._flushes), list(self._publishes)
         try:
-            found, left = True, False
-            while found and not left:
-                found, left = await self._database.hold(self._batch, PASS_TIMEOUT)
+            more, left = True, False
+            while more and not left:
+                more, left = await self._database.hold(lambda t: self._batch(t, publishes), PASS_TIMEOUT)
             if left:
                 raise errors.Unavailable("the bus does not take the outbox")
         except Exception:
             self.kick()  # look again after the back-off, not after the poll
             raise
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        _done(flushes)
 
-    async def _batch(self, t: Transaction) -> tuple[bool, bool]:
-        """Publish the oldest rows and delete those that are on the bus: whether there were any, and any are left."""
+    async def _batch(self, t: Transaction, publishes: Iterable[asyncio.Future[None]] = ()) -> tuple[bool, bool]:
+        """Publish the oldest rows and delete those that are on the bus: whether there may be more rows, and any of
+        these are left. publishes: told when all rows are on the bus; that they are deleted they need not know."""
         await t.value(select(func.pg_advisory_xact_lock(LOCK)))
         rows = await t.all(_oldest())
+        more = len(rows) >= ROWS or sum(len(row.payload or b"") for row in rows) >= BYTES
         gone = await self._publish(rows)
+        left = len(gone) < len(rows)
+        if not more and not left:
+            _done(publishes)
         if gone:
             await t.run(delete(outbox).where(within(outbox.c.id, gone)))
-        return bool(rows), len(gone) < len(rows)
+        return more, left
 
     async def _publish(self, rows: Iterable[Row[Any]]) -> list[int]:
         """Ids of the rows that need no further try."""
@@ -206,6 +215,12 @@ class Relay:
             except MsgspecError:
                 log.error("%s: a record at offset %s is malformed", topics.METADATA_CHANGES, record.offset)
                 caches.clear()
+
+
+def _done(futures: Iterable[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 def _hopeless(row: Row[Any], error: BaseException) -> bool:

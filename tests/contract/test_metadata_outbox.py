@@ -3,6 +3,7 @@
 import asyncio
 
 import msgspec
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -248,6 +249,43 @@ async def test_handled_waits_for_a_marker_behind_the_notification(metadata, memb
     await relay.stop()
     assert [n.id for n in bus.notifications()] == [saved.notification_id]
     assert bus.asked == [(topics.REQUESTS, messages.Marker(0), saved.device_id.encode())]
+
+
+async def test_handled_does_not_wait_until_the_row_is_deleted(metadata, member, bus, postgres_url):
+    _, _, saved = await metadata.devices.save(member, unique("d"), DeviceChanges(name="n"))
+    async with await psycopg.AsyncConnection.connect(postgres_url) as other:
+        await other.execute("LOCK TABLE outbox IN SHARE MODE")  # reading goes on, deleting waits
+        relay = await started(Relay(metadata, bus, poll=LONG))
+        flushed = asyncio.create_task(relay.flushed())
+        assert await relay.handled(saved)
+        assert not flushed.done()
+        await other.rollback()
+        await asyncio.wait_for(flushed, 10)
+    await relay.stop()
+    assert await outbox_rows(metadata) == []
+    assert [n.id for n in bus.notifications()] == [saved.notification_id]
+
+
+async def test_handled_waits_for_rows_of_later_batches(metadata, member, bus, monkeypatch):
+    monkeypatch.setattr("skep.metadata.relay.ROWS", 2)
+    for _ in range(3):
+        await metadata.devices.save(member, unique("d"), DeviceChanges(name="n"))
+    _, _, saved = await metadata.devices.save(member, unique("d"), DeviceChanges(name="n"))
+    relay = await started(Relay(metadata, bus, poll=LONG))
+    assert await relay.handled(saved)
+    assert bus.notifications()[-1].id == saved.notification_id
+    await relay.stop()
+
+
+async def test_a_tombstone_is_published(metadata, bus):
+    async def bury(t):
+        await t.run(text("INSERT INTO outbox (topic, key, payload) VALUES ('subscriptions', 'k', NULL)"))
+
+    await metadata.database.write(bury)
+    relay = await started(Relay(metadata, bus, poll=LONG))
+    await asyncio.wait_for(relay.flushed(), 10)
+    await relay.stop()
+    assert bus.sent == [("subscriptions", None, b"k")]
 
 
 async def test_handled_gives_up_in_time_and_the_save_stands(metadata, member, bus):
