@@ -23,11 +23,12 @@ from skep.wire.proxy import Code, Delivered, Start
 
 
 class Held:
-    """One partition while it is ours. `confirmed`: assigned on the present connection."""
+    """One partition while it is ours. `confirmed`: assigned on the present connection. `begun`: something was told of
+    it; a gap before that is in front of the offset it was assigned with."""
 
     __slots__ = (
-        "acked", "announced", "base", "confirmed", "first", "incarnation", "log", "next", "queued", "seen", "state",
-        "taken",
+        "acked", "announced", "base", "begun", "confirmed", "first", "incarnation", "log", "next", "queued", "seen",
+        "state", "taken",
     )  # fmt: skip
 
     def __init__(self, frame: proxy.Assigned, state: bytes, table: Seen) -> None:
@@ -40,12 +41,13 @@ class Held:
         self.log: deque[tuple[int, int, int, int]] = deque()
         """(offset, publisher, seq, time) of what came and is not acknowledged."""
         self.queued = 0
-        self.announced = False
+        self.announced = self.begun = False
         self.confirmed = True
 
     def take_in(self, records: list[Delivered], keep_log: bool) -> list[Delivered]:
         """Those that are new here; offsets and table move on."""
         fresh = []
+        self.begun = True
         note, log, following = self.seen.note, self.log, self.next
         for record in records:
             if record.offset < following:
@@ -283,8 +285,9 @@ class Durable(Subscription):
     def gap(self, leg: Leg, frame: proxy.Gap) -> None:
         held = self._held.get(frame.partition)
         if held is not None:
-            if 0 <= frame.end <= held.next:
+            if held.begun and 0 <= frame.end <= held.next:
                 return
+            held.begun = True
             held.next = max(held.next, frame.end)
         self._host.counters.gaps += 1
         self._put(Gap(frame.partition, frame.start, frame.end, frame.reason))

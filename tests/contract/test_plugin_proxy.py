@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from aiokafka.protocol.admin import DeleteRecordsRequest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
@@ -422,6 +423,32 @@ async def test_who_acknowledges_nothing_is_closed_in_the_end(core: Core, plugin:
 
 
 # -- sharing
+
+
+@pytest.mark.parametrize("core", ENGINES[1:], indirect=True)
+async def test_a_backlog_that_retention_cut_is_told(core: Core, plugin: Open, make: Make, plugins: Plugins) -> None:
+    """To a client that acknowledges; the others' libraries end on what is no message."""
+    topic, stream = await make()
+    acknowledging, other = await plugin(topic, sg="a", ack=True), await plugin(topic, sg="b")
+    await publish(core, stream, "1")
+    [frame] = await acknowledging.frames(1)
+    await acknowledging.acknowledge(frame)
+    assert await other.pushed(1) == ["1"]
+    await other.none_pushed()
+    await committed(core, stream, f"plugin-{topic}.b", (0, 1))
+    for client in (acknowledging, other):
+        await client.socket.close()
+    await publish(core, stream, "2", "3", "4")
+    cluster = core._engine._cluster  # type: ignore[attr-defined]
+    request = DeleteRecordsRequest([(stream, [(0, 3)])], 5_000)
+    response = await cluster.client.send(cluster.leader(stream, 0), request, group="test")
+    assert response.topics[0][1][0][2] == 0
+    again, others = await plugin(topic, sg="a", ack=True), await plugin(topic, sg="b")
+    gap, push = await again.frames(2)
+    assert gap == {"t": "notif", "s": 1, "p": {"part": 0, "gap": [1, 3]}, "st": topic}
+    assert (push["p"]["m"], push["p"]["off"]) == ("4", 3)
+    assert await others.pushed(1) == ["4"]
+    assert plugins._counters.missed == 4
 
 
 async def test_sockets_of_one_group_share_by_partition(core: Core, plugin: Open, make: Make) -> None:

@@ -332,6 +332,23 @@ async def test_gaps_are_told_once() -> None:
     assert [type(e) for e in await subscription.next()] == [Gap, Records]
 
 
+async def test_a_gap_in_front_of_where_a_partition_begins_is_told_once() -> None:
+    """As engines tell what was removed before a group came back: assigned behind it, then the gap."""
+    host, old, new = FakeHost(publisher=US), FakePipe(), FakePipe()
+    subscription = make(host)
+    leg = attach(host, subscription, old)
+    assign(subscription, leg, offset=10)
+    subscription.gap(leg, proxy.Gap(leg.sid, 0, 4, 10, "retention"))
+    deliver(subscription, leg, record(10, 1))
+    assert [type(e) for e in await subscription.next()] == [Assigned, Gap, Records]
+    lose(subscription, old)
+    leg = attach(host, subscription, new)
+    assign(subscription, leg, offset=10)
+    subscription.gap(leg, proxy.Gap(leg.sid, 0, 4, 10, "retention"))
+    deliver(subscription, leg, record(11, 2))
+    assert [type(e) for e in await subscription.next()] == [Records]
+
+
 async def test_owned_believes_a_fresh_connection() -> None:
     host = FakeHost()
     subscription = make(host)
