@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.system.traffic import NAME, Traffic
 
 pytestmark = pytest.mark.system
 ABSENCE = float(os.environ.get("PLUGIN_ABSENCE", "4"))
-"""Seconds a plugin is away."""
+"""Seconds a plugin is away, or services under it are killed again and again."""
 RATE = 200
 RUNS = itertools.count()
 
@@ -31,12 +32,12 @@ async def registered(suite: Suite, query: str = f"returnNotifications=true&names
 
 
 @asynccontextmanager
-async def running(*readers: list[PluginClient]) -> AsyncIterator[None]:
+async def running(*readers: list[PluginClient]) -> AsyncIterator[list[PluginClient]]:
     clients = [client for reader in readers for client in reader]
     try:
         for client in clients:
             await client.start()
-        yield
+        yield clients
     finally:
         for client in clients:
             await client.kill()
@@ -50,34 +51,40 @@ def flow(suite: Suite) -> Traffic:
 
 async def judged(traffic: Traffic, *readers: list[PluginClient]) -> None:
     """Everything was read by each reader, in order, and nothing again after its confirmation."""
-    verdict = await traffic.finish()
-    assert verdict.findings() == {}, verdict.summary()
-    readings = await come(traffic.ledger.sent, list(readers))
+    await traffic.stop()
+    readings = await come(traffic.ledger.sent, list(readers), 60 + ABSENCE)
     for reader, reading in zip(readers, readings, strict=True):
         confirmed = sum(push.confirmed is not None for client in reader for push in client.pushes)
-        print(f"group {reader[0].group}: {verdict.acknowledged} sent, {reading.summary()}, confirmed {confirmed}")
+        print(f"group {reader[0].group}: {traffic.acks} sent, {reading.summary()}, confirmed {confirmed}")
     for reading in readings:
         assert reading.findings() == {}, reading.summary()
 
 
 async def test_a_plugin_that_was_away_gets_everything(suite):
-    """One that answers pings, and one that acknowledges."""
-    async with registered(suite) as first, registered(suite) as second, flow(suite) as traffic:
+    """One that answers pings, one that acknowledges, and one with two sockets that share."""
+    async with AsyncExitStack() as stack:
+        plugins = [await stack.enter_async_context(registered(suite)) for _ in range(3)]
+        pinged, acknowledging, shared = plugins
+        traffic = await stack.enter_async_context(flow(suite))
         await traffic.acknowledged(100)  # before anybody has ever connected
-        clients = [PluginClient(first, [suite.plugins]), PluginClient(second, [suite.plugins], "main", ack=True)]
-        async with running(clients):
-            await traffic.acknowledged(RATE * 2)
-            for client in clients:
-                await client.kill()
-            await traffic.acknowledged(round(RATE * ABSENCE))
-            for plugin in (first, second):
-                assert (await asyncio.to_thread(shown, suite, plugin.topic))["lag"] >= RATE * ABSENCE
-            for client in clients:
-                await client.start()
-            await traffic.acknowledged(RATE)
-            await judged(traffic, clients[:1], clients[1:])
-            for client in clients:
-                assert len(client.sockets) == 2
+        readers = [
+            [PluginClient(pinged, [suite.plugins])],
+            [PluginClient(acknowledging, [suite.plugins], "main", ack=True)],
+            [PluginClient(shared, [suite.plugins], "main", ack=True, every=1) for _ in range(2)],
+        ]
+        clients = await stack.enter_async_context(running(*readers))
+        await traffic.acknowledged(RATE * 2)
+        for client in clients:
+            await client.kill()
+        await traffic.acknowledged(round(RATE * ABSENCE))
+        for plugin in plugins:
+            assert (await asyncio.to_thread(shown, suite, plugin.topic))["lag"] >= RATE * ABSENCE
+        for client in clients:
+            await client.start()
+        await traffic.acknowledged(RATE)
+        await judged(traffic, *readers)
+        for client in clients:
+            assert len(client.sockets) == 2
 
 
 @pytest.mark.parametrize("service", ["proxy-plugins", "proxy", "plugin-manager", "backend"])
@@ -87,7 +94,8 @@ async def test_a_killed_service_loses_nothing_of_a_plugin(suite, service):
         alone = [PluginClient(plugin, [suite.plugins])]
         sharing = [PluginClient(plugin, [suite.plugins], "main", ack=True) for _ in range(2)]
         async with running(alone, sharing), flow(suite) as traffic:
-            for _ in range(2):
+            until = time.monotonic() + ABSENCE
+            while time.monotonic() < until:
                 await traffic.acknowledged(RATE)
                 await suite.kill(service)
             await traffic.acknowledged(RATE)

@@ -206,8 +206,9 @@ class Traffic:
             if self.acks >= target:
                 reached.set()
 
-    async def acknowledged(self, more: int, timeout: float = 60) -> None:
+    async def acknowledged(self, more: int) -> None:
         """Wait until `more` further notifications are acknowledged: the flow is back."""
+        timeout = 60 + 2 * more / self.rate
         reached = asyncio.Event()
         self.milestones.append((self.acks + more, reached))
         await asyncio.wait_for(reached.wait(), timeout)
@@ -264,6 +265,13 @@ class Traffic:
 
     async def finish(self, deadline: float = 30) -> Verdict:
         """Stop sending, wait until nothing is owed any more or the deadline passed, read the store, judge."""
+        await self.stop(deadline)
+        for device in self.devices:
+            self.ledger.stored[device] = await asyncio.to_thread(self._stored, device)
+        return judge(self.ledger)
+
+    async def stop(self, deadline: float = 30) -> None:
+        """`finish` without the store, which keeps less than a long run sends."""
         self.sending = False
         end = time.monotonic() + deadline
         while time.monotonic() < end:
@@ -271,9 +279,6 @@ class Traffic:
             if not open_inserts and not judge(self.ledger).not_delivered:
                 break
             await asyncio.sleep(0.25)
-        for device in self.devices:
-            self.ledger.stored[device] = await asyncio.to_thread(self._stored, device)
-        return judge(self.ledger)
 
     def _stored(self, device: str) -> list[tuple[tuple[str, int], int]]:
         rows: list[tuple[tuple[str, int], int]] = []
