@@ -6,15 +6,21 @@ No service runs: what should be is the test's own.
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from deploy import mosquitto, ports, process, tools
 from deploy.mosquitto import Mosquitto
+from deploy.options import ROOT
 from mqtt_bridge.adapters import dynsec as adapter
 from mqtt_bridge.adapters.connection import Options
 from mqtt_bridge.adapters.dynsec import Control, DynamicSecurity
@@ -82,10 +88,10 @@ class Lease:
 class Kept:
     """Accounts as they should be; `settled` is awaited for what the broker has."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, options: Options | None = None) -> None:
         self.accounts: list[Account] = []
         self.looked = asyncio.Event()
-        self.session = DynamicSecurity(machine.options, self._wanted, Lease())
+        self.session = DynamicSecurity(options or machine.options, self._wanted, Lease())
 
     async def _wanted(self) -> list[Account]:
         self.looked.set()
@@ -342,3 +348,52 @@ async def test_a_broker_without_the_plugin_is_told_of(machine: Machine, monkeypa
     finally:
         process.end(child, spec.stop, 5)
         machine.start()
+
+
+# paho leaves a socket whose handshake fails to the collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+async def test_the_configuration_of_the_documentation_with_tls(machine: Machine, tmp_path: Path) -> None:
+    """Copied with folders and ports of the test's own; the bridge comes by TLS, and checks whom it talks to."""
+    assert await asyncio.to_thread(_init, machine) == 0
+    _certify(tmp_path)
+    plain, tls, websocket = ports.free(3)
+    text = (ROOT / "docs" / "mqtt.md").read_text().split("# mosquitto.conf\n")[1].split("```")[0]
+    for written, own in (
+        (r"plugin /usr\S+", f"plugin {mosquitto.find_plugin()}"), ("/var/lib/mosquitto", str(machine.broker.data)),
+        ("/etc/mosquitto/certs", str(tmp_path)), ("listener 1883", f"listener {plain}"),
+        ("listener 8883", f"listener {tls}"), ("listener 8084", f"listener {websocket}"),
+    ):  # fmt: skip
+        text, count = re.subn(written, own, text)
+        assert count, written
+    conf = tmp_path / "documented.conf"
+    conf.write_text(f"user {getpass.getuser()}\n{text}")
+    there = Mosquitto(machine.broker.data, "127.0.0.1", tls, BRIDGE, SECRET)
+    spec = process.Spec("documented", [str(tools.find("mosquitto")), "-c", str(conf)], lambda: {}, there.ready)
+    child = process.spawn(spec)
+    try:
+        process.wait(spec, child)
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "broker.pem"))
+        options = Options("localhost", tls, BRIDGE, SECRET, "control", tls=trusting)
+        strangers = msgspec.structs.replace(options, tls=ssl.create_default_context())
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await adapter.Dialler(strangers).connection()
+        kept = Kept(machine, options)
+        task = asyncio.create_task(kept.session.run())
+        await kept.set(account("ann", 1))
+        command = ["mosquitto_sub", "-h", "localhost", "-p", str(tls), "--cafile", str(tmp_path / "broker.pem")]
+        command += ["-i", "ann", "-u", "ann", "-P", "of-ann", "-t", "dh/notification/1/#", "-E"]
+        done = await asyncio.to_thread(process.run, command, {"PATH": os.environ["PATH"]})
+        assert done.returncode == 0, done.stderr
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    finally:
+        process.end(child, spec.stop, 5)
+        machine.start()
+
+
+def _certify(folder: Path) -> None:
+    """A key and a certificate for localhost, by itself."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "broker.key")]
+    done = process.run([*command, "-out", str(folder / "broker.pem")], {"PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr
