@@ -36,9 +36,9 @@ def environment(lock: Path) -> Path:
     place = CACHE / f"environment-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
     interpreter, done = place / "bin" / "python", place / "done"
     if not done.exists():
-        build([sys.executable, "-m", "venv", "--clear", str(place)], lock.parent)
-        install = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-        fetch([str(interpreter), *install, "-r", str(lock)], lock.parent)
+        build([sys.executable, "-m", "venv", "--clear", "--without-pip", str(place)], lock.parent)
+        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", str(interpreter)]
+        fetch([*pip, "install", "--no-deps", "--require-hashes", "-r", str(lock)], lock.parent)
         done.touch()
     return interpreter
 

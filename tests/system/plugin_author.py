@@ -1,6 +1,6 @@
 """A plugin as its author runs it: a process made of a template, with settings in its environment and a state file.
 
-`built` makes what the three templates need: the Python template's own environment, npm's packages, Maven's jar.
+`Builds` makes what the three templates need: the Python template's own environment, npm's packages, Maven's jar.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,45 +38,42 @@ class Template:
     environment: dict[str, str]
 
 
-def python() -> str:
-    return str(packages.environment(TEMPLATES / "python" / "requirements-test.txt"))
+class Builds:
+    """All begun at once, since each mostly waits for a registry. `made` waits for one by its name, and raises what
+    became of it."""
+
+    def __init__(self) -> None:
+        pool = ThreadPoolExecutor(3)
+        self._begun = {make.__name__: pool.submit(make) for make in (python, node, java)}
+        pool.shutdown(wait=False)
+
+    def made(self, name: str) -> Template:
+        return self._begun[name].result()
 
 
-def node() -> str:
-    return packages.npm_ci(TEMPLATES / "node")
-
-
-def jar() -> Path:
-    made = TEMPLATES / "java" / "target" / "threshold-plugin.jar"
-    packages.maven(TEMPLATES / "java", made)
-    return made
-
-
-def built() -> dict[str, Template]:
-    """By name; made once, later calls only look."""
-    return {template.name: template for template in (_python(), _node(), _java())}
-
-
-def _python() -> Template:
-    interpreter, folder = python(), TEMPLATES / "python"
+def python() -> Template:
+    folder = TEMPLATES / "python"
+    interpreter = str(packages.environment(folder / "requirements-test.txt"))
     useful, collector = [interpreter, str(folder / "main.py")], [interpreter, str(COLLECTORS / "collect.py")]
     return Template("python", useful, collector, {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
-def _node() -> Template:
-    program, folder = node(), TEMPLATES / "node"
+def node() -> Template:
+    folder = TEMPLATES / "node"
+    program = packages.npm_ci(folder)
     useful, collector = [program, str(folder / "main.js")], [program, str(COLLECTORS / "collect.mjs"), str(folder)]
     return Template("node", useful, collector, {})
 
 
-def _java() -> Template:
-    archive, classes = jar(), packages.CACHE / "plugin-template-java"
+def java() -> Template:
+    archive, classes = TEMPLATES / "java" / "target" / "threshold-plugin.jar", packages.CACHE / "plugin-template-java"
+    packages.maven(TEMPLATES / "java", archive)
     source, made = COLLECTORS / "Collect.java", classes / "Collect.class"
     if not made.exists() or made.stat().st_mtime < max(source.stat().st_mtime, archive.stat().st_mtime):
         packages.build(["javac", "-cp", str(archive), "-d", str(classes), str(source)], COLLECTORS)
     # These live for seconds: no time for the second compiler to pay.
-    java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    return Template("java", [*java, "-jar", str(archive)], [*java, "-cp", f"{archive}:{classes}", "Collect"], {})
+    machine = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    return Template("java", [*machine, "-jar", str(archive)], [*machine, "-cp", f"{archive}:{classes}", "Collect"], {})
 
 
 class Copy:

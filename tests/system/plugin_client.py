@@ -27,6 +27,8 @@ from tests.system.traffic import NAME, call
 
 SURE = 0.5
 """Seconds that a connection has to live behind a pong."""
+QUIET = 0.1
+"""Seconds without a push after which it acknowledges what it has: a partition may wait for that to move on."""
 WITHIN = 30.0
 AGAIN = 0.1
 NUMBERS = itertools.count(1)
@@ -170,7 +172,8 @@ class Socket:
 
 @dataclass
 class PluginClient:
-    """group, ack: of its subscription. every: pushes of a partition that one `ack` covers. urls: tried in turn."""
+    """group, ack: of its subscription. every: pushes of a partition that one `ack` covers, fewer when it is quiet.
+    urls: tried in turn."""
 
     plugin: Registered
     urls: list[str]
@@ -233,7 +236,21 @@ class PluginClient:
         numbers = itertools.count()
         asked: dict[int, list[Push]] = {}
         pending: dict[int, list[Push]] = {}
-        async for text in socket.connection:
+        furthest: dict[int, int] = {}
+
+        async def acknowledge(part: int) -> None:
+            number = next(numbers)
+            asked[number] = pending.pop(part)
+            place = {"t": self.plugin.topic, "part": part, "off": furthest[part]}
+            await socket.connection.send(json.dumps({"id": number, "t": "ack", "p": place}))
+
+        while True:
+            try:
+                text = await asyncio.wait_for(socket.connection.recv(), QUIET if pending else None)
+            except TimeoutError:
+                for part in list(pending):
+                    await acknowledge(part)
+                continue
             frame = json.loads(text)
             if frame["t"] == "ack":
                 assert frame["s"] == 0, frame
@@ -244,14 +261,12 @@ class PluginClient:
             elif frame["s"] == 0:
                 push = socket.take(frame)
                 if self.ack:
-                    part, offset = frame["p"]["part"], frame["p"]["off"]
+                    part = frame["p"]["part"]
+                    furthest[part] = frame["p"]["off"]
                     got = pending.setdefault(part, [])
                     got += [push] if push is not None else []
                     if len(got) >= self.every or push is None:
-                        number = next(numbers)
-                        asked[number], pending[part] = got, []
-                        place = {"t": self.plugin.topic, "part": part, "off": offset}
-                        await socket.connection.send(json.dumps({"id": number, "t": "ack", "p": place}))
+                        await acknowledge(part)
             socket.handled()
 
 

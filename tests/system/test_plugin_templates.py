@@ -26,8 +26,7 @@ from xml.etree import ElementTree
 import psycopg
 import pytest
 
-from tests.system import plugin_author
-from tests.system.plugin_author import TEMPLATES, WITHIN, Copy, Template
+from tests.system.plugin_author import TEMPLATES, WITHIN, Builds, Copy, Template
 from tests.system.traffic import Session, call
 
 pytestmark = pytest.mark.system
@@ -36,8 +35,13 @@ SECRET = "sixteen characters at least"
 
 
 @pytest.fixture(scope="session")
-def templates() -> dict[str, Template]:
-    return plugin_author.built()
+def builds() -> Builds:
+    return Builds()
+
+
+@pytest.fixture(scope="session")
+def templates(builds: Builds) -> dict[str, Template]:
+    return {name: builds.made(name) for name in NAMES}
 
 
 class World:
@@ -97,17 +101,18 @@ def run_tests(command: list[str], template: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
 
 
-def test_own_tests_of_python(postgres_url):
-    run_tests([plugin_author.python(), "-m", "pytest", "-q"], "python", TEST_DATABASE_URL=postgres_url)
+def test_own_tests_of_python(builds, postgres_url):
+    [interpreter, *_] = builds.made("python").useful
+    run_tests([interpreter, "-m", "pytest", "-q"], "python", TEST_DATABASE_URL=postgres_url)
 
 
-def test_own_tests_of_node():
-    plugin_author.node()
+def test_own_tests_of_node(builds):
+    builds.made("node")
     run_tests(["npm", "test"], "node")
 
 
-def test_own_tests_of_java():
-    plugin_author.jar()
+def test_own_tests_of_java(builds):
+    builds.made("java")
     reports = [ElementTree.parse(path).getroot() for path in (TEMPLATES / "java").glob("target/surefire-reports/*.xml")]
     assert sum(int(report.get("tests", 0)) for report in reports) >= 30
     assert {(report.get("failures"), report.get("errors"), report.get("skipped")) for report in reports} == {("0",) * 3}

@@ -70,7 +70,7 @@ async def test_a_plugin_that_was_away_gets_everything(suite):
         readers = [
             [PluginClient(pinged, [suite.plugins])],
             [PluginClient(acknowledging, [suite.plugins], "main", ack=True)],
-            [PluginClient(shared, [suite.plugins], "main", ack=True, every=1) for _ in range(2)],
+            [PluginClient(shared, [suite.plugins], "main", ack=True) for _ in range(2)],
         ]
         clients = await stack.enter_async_context(running(*readers))
         await traffic.acknowledged(RATE * 2)
