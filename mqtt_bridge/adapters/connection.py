@@ -19,6 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from mqtt_bridge.adapters.buffered import BufferedClient
 from mqtt_bridge.core.packets import Lost, Packet, Refused
 
 log = logging.getLogger("mqtt_bridge")
@@ -97,11 +98,11 @@ class Connection:
         else:
             self._client.connect(o.host, o.port, o.keepalive)
 
-    def _make(self) -> mqtt.Client:
+    def _make(self) -> BufferedClient:
         o = self._options
         self._send_window = o.send
         clean = None if self._version == MQTTProtocolVersion.MQTTv5 else not o.persistent
-        client = mqtt.Client(
+        client = BufferedClient(
             CallbackAPIVersion.VERSION2,
             client_id=o.client_id,
             clean_session=clean,
@@ -181,6 +182,8 @@ class Connection:
             self._loop.remove_reader(sock)
         else:
             self._loop.add_reader(sock, self._read)
+            if self._client.has_unread:
+                self._loop.call_soon(self._read)
 
     # -- the socket -----------------------------------------------------------------------------------------------
 
@@ -211,12 +214,13 @@ class Connection:
         self._loop.call_soon_threadsafe(unregister)
 
     def _read(self) -> None:
-        self._client.loop_read()
-        # A TLS record may hold more packets than the socket tells of.
-        sock = self._client.socket()
-        while isinstance(sock, ssl.SSLSocket) and sock.pending() and not self._paused:
+        """All that has come, unless somebody says `pause`."""
+        while not self._paused:
             self._client.loop_read()
+            # A TLS record, too, may hold more packets than the socket tells of.
             sock = self._client.socket()
+            if not self._client.has_unread and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+                break
 
     def _write(self) -> None:
         self._client.loop_write()

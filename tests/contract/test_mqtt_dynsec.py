@@ -29,50 +29,17 @@ from mqtt_bridge.core.dynsec import Account
 from mqtt_bridge.core.roles import LITERAL, PATTERN, RECEIVE, SEND, Entry
 from skep import access
 from skep.access import CLIENT, User
-from tests.engines import missing
+from tests.contract.mosquitto_support import BRIDGE, SECRET, Machine, running
 from tests.system.mqtt_client import REFUSED, Client, NotConnected, until
 
-BRIDGE, SECRET = "skep-bridge", "of-the-bridge"
 QUIET = 0.3
 """Seconds in which nothing must come: only ever beside something that does come."""
 
 
-class Machine:
-    """A Mosquitto that can be stopped, killed and robbed of its memory."""
-
-    def __init__(self, data: Path) -> None:
-        self.broker = Mosquitto(data, "127.0.0.1", ports.free(1)[0], BRIDGE, SECRET)
-        self._child: Any = None
-
-    def start(self) -> None:
-        spec = self.broker.spec()
-        with (self.broker.data.parent / "mosquitto.log").open("ab") as output:
-            self._child = process.spawn(spec, output.fileno())
-        process.wait(spec, self._child)
-
-    def stop(self) -> None:
-        process.end(self._child, self.broker.spec().stop, 5)
-
-    def forget(self) -> None:
-        """All it knew is gone."""
-        self.stop()
-        for path in self.broker.data.iterdir():
-            path.unlink()
-        self.start()
-
-    @property
-    def options(self) -> Options:
-        return Options("127.0.0.1", self.broker.port, BRIDGE, SECRET, "control")
-
-
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    if tools.find("mosquitto") is None or mosquitto.find_plugin() is None:
-        missing("mosquitto", "it is not installed with its dynamic-security plugin; the package is mosquitto")
-    made = Machine(tmp_path / "mosquitto")
-    made.start()
-    yield made
-    made.stop()
+    with running(tmp_path) as made:
+        yield made
 
 
 class Lease:
