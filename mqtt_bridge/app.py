@@ -95,7 +95,7 @@ class Bridge:
         self._inbound = InboundSession(
             msgspec.structs.replace(self._options(), client_id=s.session, persistent=True),
             lambda numbering, respond, pause: Inbound(platform, numbering, respond, pause),
-            lambda: Numbering(memory, s.session),
+            lambda: Numbering(memory, s.session, s.receive if s.renumbers else 0),
             StoredLease(shared.metadata, s.session, shared.bus.run, s.lease),
         )
         self._watch = Watch(shared.clients)

@@ -28,6 +28,9 @@ class Settings(settings.Base):
         "client id of the session that takes what devices publish, one bridge at a time; nobody else may begin so",
     )
     escape: str = field("MQTT_ESCAPE", "", "further characters to percent-encode in names: .* for RabbitMQ")
+    renumbers: bool = field(
+        "MQTT_RENUMBERS", False, "the broker gives what it sends again other packet identifiers: true for RabbitMQ"
+    )
     anonymous: bool = field(
         "MQTT_ANONYMOUS", False, "clients without a password may connect, to log in by dh/request and for own topics"
     )

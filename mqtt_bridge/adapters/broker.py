@@ -6,6 +6,7 @@ What is ours on top of amqtt 0.12.1:
 - A will is refused at CONNECT where its topic would be refused in a PUBLISH.
 - Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
 - A client that connects gets what is retained for its own subscriptions only.
+- QoS 1 to clients: see `delivery`.
 - Nothing below `dh/` is retained, and events are checked again as they are handed out.
 """
 
@@ -24,6 +25,7 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
+from mqtt_bridge.adapters.delivery import Delivering
 from mqtt_bridge.core import filters, topics
 from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
 from mqtt_bridge.core.filters import Events
@@ -56,7 +58,7 @@ class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
         return await self.authority.may(Question(session.client_id or "", session.username or "", access, topic))
 
 
-class Handler(BrokerProtocolHandler):  # type: ignore[misc]
+class Handler(Delivering):
     """Asks who a client is as soon as its CONNECT is read."""
 
     admit: Callable[[Session], Awaitable[bool]]
@@ -114,6 +116,9 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
     ) -> None:
         if topic_name is None or topic_name.split("/", 1)[0] != topics.ROOT:
             await super().retain_message(source_session, topic_name, data, qos)
+
+    async def _publish_session_retained_messages(self, session: Session) -> None:
+        """The handler has sent what waited, in its order."""
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Session

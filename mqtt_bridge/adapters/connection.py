@@ -157,14 +157,14 @@ class Connection:
         self._unconfirmed[info.mid] = confirmed
         return confirmed
 
-    async def subscribe(self, filters: list[str]) -> None:
-        """QoS 1. Raises Refused, Lost, TimeoutError."""
+    async def subscribe(self, filters: list[str], timeout: float | None = None) -> None:
+        """QoS 1; timeout: seconds, else that of the options. Raises Refused, Lost, TimeoutError."""
         result, mid = self._client.subscribe([(filter_, 1) for filter_ in filters])
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise Lost("not connected")
         granted: asyncio.Future[None] = self._loop.create_future()
         self._subscribing[mid] = granted
-        async with asyncio.timeout(self._options.timeout):
+        async with asyncio.timeout(timeout or self._options.timeout):
             await granted
 
     def acknowledge(self, packet: Packet) -> None:

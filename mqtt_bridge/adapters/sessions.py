@@ -24,6 +24,7 @@ log = logging.getLogger("mqtt_bridge")
 
 VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
 RETRY_FIRST, RETRY_LAST = 0.1, 2.0
+SUBSCRIBE_SECONDS = 60.0
 
 Serve = Callable[[Connection], Awaitable[None]]
 MakeInbound = Callable[[Numbering, Callable[[str, bytes], Awaitable[None]], Callable[[bool], None]], Inbound]
@@ -123,11 +124,16 @@ class InboundSession(Session):
         for packet in arrived:
             receive(packet)
         try:
-            await connection.subscribe(list(topics.INBOUND))
-            await until_closed(connection, inbound.run(), led(self._lease))
+            # A broker may want what waits to be acknowledged before it answers a SUBSCRIBE.
+            await until_closed(connection, inbound.run(), _subscribed(connection), led(self._lease))
         finally:
             await connection.close()
             self.leads = False
+
+
+async def _subscribed(connection: Connection) -> None:
+    await connection.subscribe(list(topics.INBOUND), SUBSCRIBE_SECONDS)
+    await asyncio.wait([connection.closed])
 
 
 class Evictor:

@@ -16,9 +16,12 @@ import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psycopg
+
 from deploy import ports, process, tools
 from tests.engines import missing
 from tests.system.mqtt_client import Client, NotConnected, until
+from tests.system.rights.world import database_url
 from tests.system.suite import Suite
 from tests.system.test_entities import Api
 
@@ -120,7 +123,12 @@ class RabbitMq(Broker):
     """3.10, with MQTT and the question of every right to the bridge. Needs an epmd of its own, too."""
 
     name = RABBITMQ
-    settings: ClassVar[dict[str, str]] = {"MQTT_HOST": LOCAL, "MQTT_ESCAPE": ".*", "MQTT_VERSION": "3.1.1"}
+    settings: ClassVar[dict[str, str]] = {
+        "MQTT_HOST": LOCAL,
+        "MQTT_ESCAPE": ".*",
+        "MQTT_RENUMBERS": "true",
+        "MQTT_VERSION": "3.1.1",
+    }
 
     def __init__(self, suite: Suite) -> None:
         super().__init__(suite)
@@ -272,16 +280,23 @@ class World:
             with self.client(client_id) as client:
                 until(lambda: client.subscribe(f"dh/command/+/+/{device}/#") == 1, "the role has no such device")
 
-    def boss(self, client_id: str) -> Client:
+    def boss(self, client_id: str, **more: Any) -> Client:
         if self.site.broker.name != MOSQUITTO:
-            return Client(self.port, client_id, self.suite.login, self.suite.password)
+            return Client(self.port, client_id, self.suite.login, self.suite.password, **more)
         id = self.admin.new("user", login=client_id, password=PASSWORD, role=0, status=0)
-        return Client(self.port, client_id, *self._made(id, client_id))
+        return Client(self.port, client_id, *self._made(id, client_id), **more)
 
     def token(self, **claims: object) -> str:
         """Of `mine`, for everything, unless the claims say otherwise."""
         soon = int(time.time() * 1000) + 600_000
         return self.suite.sign({"u": self.mine.id, "a": [0], "n": ["*"], "dt": ["*"], "t": 1, "e": soon, **claims})
+
+    def packets(self) -> int:
+        """How many QoS 1 packets bridges have taken so far."""
+        with psycopg.connect(database_url(self.suite)) as connection:
+            row = connection.execute("SELECT coalesce(max(number), 0) FROM mqtt_packets").fetchone()
+        assert row is not None
+        return int(row[0])
 
     def notify(self, device: str, name: str) -> None:
         body = {"notification": name, "parameters": {"secret": True}}

@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -21,7 +22,8 @@ class NotConnected(Exception):
 
 
 class Client:
-    """Connected when made. username, password: None for anonymous. will: (topic, payload)."""
+    """Connected when made. username, password: None for anonymous. will: (topic, payload).
+    on_message: called with payloads in a thread of its own, instead of keeping them."""
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class Client:
         password: str | None = None,
         clean: bool = True,
         will: tuple[str, str] | None = None,
+        on_message: Callable[[bytes], None] | None = None,
     ) -> None:
         self.id = client_id
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -49,8 +52,16 @@ class Client:
         client.on_connect = lambda c, u, flags, reason, p: self._connected.put(not reason.is_failure)
         client.on_disconnect = self._closed
         client.on_subscribe = lambda c, u, mid, reasons, p: self._granted.put(reasons[0].value)
-        client.on_message = lambda c, u, message: self.messages.put((message.topic, bytes(message.payload)))
-        client.connect("127.0.0.1", port)
+        client.on_message = lambda c, u, message: (
+            on_message(bytes(message.payload))
+            if on_message is not None
+            else self.messages.put((message.topic, bytes(message.payload)))
+        )
+        try:
+            client.connect("127.0.0.1", port)
+        except OSError:
+            client._reset_sockets()
+            raise
         client.loop_start()
         try:
             accepted = self._connected.get(timeout=WAIT)
@@ -69,12 +80,14 @@ class Client:
     def close(self) -> None:
         self.paho.disconnect()
         self.paho.loop_stop()
+        self.paho._reset_sockets()  # it leaves its own to the garbage collector
 
     def vanish(self) -> None:
         """Without DISCONNECT, so that the will is sent."""
         sock: Any = self.paho.socket()
         sock.shutdown(socket.SHUT_RDWR)
         self.paho.loop_stop()
+        self.paho._reset_sockets()
 
     def _closed(self, *_: object) -> None:
         self.is_closed.set()

@@ -62,7 +62,7 @@ class Bridge:
         self.answered = asyncio.Event()
         self.paused: list[bool] = []
         self.broken = False
-        numbering = Numbering(self.memory, "s", itertools.count(100).__next__)
+        numbering = Numbering(self.memory, "s", new_id=itertools.count(100).__next__)
         self.inbound = Inbound(self.platform, numbering, self.respond, self.paused.append, limits)
         self._ids = itertools.count(1)
 

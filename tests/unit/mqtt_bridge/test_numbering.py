@@ -34,8 +34,8 @@ def memory() -> Memory:
     return Memory()
 
 
-def numbering(memory: Memory, session: str = "s", first: int = 100) -> Numbering:
-    return Numbering(memory, session, itertools.count(first).__next__)
+def numbering(memory: Memory, session: str = "s", first: int = 100, window: int = 0) -> Numbering:
+    return Numbering(memory, session, window, itertools.count(first).__next__)
 
 
 def packet(id: int, payload: bytes = b"{}", dup: bool = False, qos: int = 1) -> Packet:
@@ -103,3 +103,44 @@ async def test_while_the_memory_is_away_nothing_is_numbered(memory: Memory) -> N
         await numbers.number([packet(2), packet(1, dup=True)])
     memory.away = False
     assert await ids(numbers, packet(2, dup=True), packet(1, dup=True)) == [(102, False), (100, True)]
+
+
+# -- a broker that counts anew in every connection ------------------------------------------------------------------
+
+
+async def test_a_dup_under_another_identifier_keeps_its_id(memory: Memory) -> None:
+    await ids(numbering(memory, window=10), packet(5, b"a"), packet(6, b"b"), packet(7, b"c"))
+    later = numbering(memory, first=200, window=10)
+    again = packet(1, b"b", dup=True), packet(2, b"c", dup=True), packet(3, b"d", dup=True)
+    assert await ids(later, *again) == [(101, True), (102, True), (200, False)]
+    assert await ids(numbering(memory, first=300, window=10), packet(9, b"b", dup=True)) == [(101, True)]
+
+
+async def test_of_what_is_alike_the_latest_come_again_each_once(memory: Memory) -> None:
+    await ids(numbering(memory, window=10), *(packet(n) for n in (1, 2, 3)))
+    later = numbering(memory, first=200, window=10)
+    # Identifier 1 was another packet's, which the broker has dropped since.
+    assert await ids(later, packet(1, dup=True)) == [(102, True)]
+    assert await ids(later, packet(2, dup=True), packet(3, dup=True)) == [(101, True), (100, True)]
+    assert await ids(later, packet(4, dup=True)) == [(200, False)]
+
+
+async def test_what_came_in_this_connection_or_long_before_is_not_meant(memory: Memory) -> None:
+    await ids(numbering(memory, window=10), packet(1, b"old"), *(packet(n, str(n).encode()) for n in range(2, 12)))
+    later = numbering(memory, first=200, window=10)
+    assert await ids(later, packet(1, b"old", dup=True), packet(2), packet(3, dup=True)) == [
+        (200, False),
+        (201, False),
+        (202, False),
+    ]
+
+
+async def test_a_memory_that_is_away_takes_nothing_from_what_may_come_again(memory: Memory) -> None:
+    await ids(numbering(memory, window=10), packet(1, b"a"))
+    later = numbering(memory, first=200, window=10)
+    await ids(later)
+    memory.away = True
+    with pytest.raises(errors.Unavailable):
+        await ids(later, packet(1, b"a", dup=True))
+    memory.away = False
+    assert await ids(later, packet(1, b"a", dup=True)) == [(100, True)]
