@@ -17,7 +17,10 @@ class StoredRegistry:
         self._clients, self._caches = metadata.mqtt_clients, caches
 
     async def get(self, client_id: str, fresh: bool = False) -> MqttClient | None:
-        return await self._caches.mqtt_client(client_id, fresh)
+        if fresh:
+            # Not the cache's notion of it, which holds for a second: a client may go on at once when it has logged in.
+            return (await self._clients.get_many([client_id])).get(client_id)
+        return await self._caches.mqtt_client(client_id)
 
     async def bind(self, client_id: str, user_id: int, claims: bytes | None) -> bool:
         known = await self._caches.mqtt_client(client_id)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -198,15 +200,18 @@ async def test_a_killed_broker(mqtt: World) -> None:
     assert reading.findings() == {}, reading.summary()
 
 
-async def test_a_packet_that_comes_again_keeps_its_id(mqtt: World) -> None:
-    """The bridge is killed with packets that the backend has before it and the broker does not know to be done."""
+@pytest.mark.parametrize("waits", ["backend", "proxy"])
+async def test_a_packet_that_comes_again_keeps_its_id(mqtt: World, waits: str) -> None:
+    """The bridge is killed with packets that the backend has before it, or not even the bus, and the broker does not
+    know to be done."""
     device, mark = mqtt.mine.device, uuid.uuid4().hex[:8]
     topic = f"dh/insert/notification/{device}/{mark}"
     with mqtt.client(f"r-{mark}") as reader, mqtt.client(f"s-{mark}") as sender:
         assert reader.subscribe(f"dh/notification/{mqtt.mine.network}/1/{device}/{mark}") == 1
         sender.publish(topic, {"n": -1}).wait_for_publish(WAIT)
         assert (await asyncio.to_thread(reader.message))[1]["notification"]["parameters"] == {"n": -1}
-        async with mqtt.suite.paused("backend"):
+        bridge = mqtt.suite.pid("mqtt-bridge")
+        async with mqtt.suite.paused(waits):
             before = mqtt.packets()
             for n in range(20):
                 # Twice the same: they are two messages.
@@ -215,7 +220,8 @@ async def test_a_packet_that_comes_again_keeps_its_id(mqtt: World) -> None:
             while mqtt.packets() < before + 20:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
-            await mqtt.suite.kill("mqtt-bridge")
+            os.kill(bridge, signal.SIGKILL)
+        await mqtt.suite.back("mqtt-bridge", bridge)
         came: list[tuple[int, int]] = []
         while len(came) < 20:
             notification = (await asyncio.to_thread(reader.message))[1]["notification"]
