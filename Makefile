@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ENGINES ?= light
 export ENGINES
 
-.PHONY: help run test bench bench-devices env env-dev env-full test-system test-beside tools lint format docs lock clean
+.PHONY: help run test bench bench-devices bench-mqtt env env-dev env-full test-system test-beside tools lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -40,6 +40,9 @@ bench: env-dev $(if $(filter full,$(ENGINES)),env-full) ## measure a whole suite
 
 bench-devices: env-dev ## measure the lists of 100,000 devices
 	@$(BIN)/python -m benchmarks.devices
+
+bench-mqtt: env-dev env-full ## measure notifications through Mosquitto on the full engines
+	@$(BIN)/python -m benchmarks.mqtt
 
 $(VENV)/.run: requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -163,13 +163,13 @@ class DynamicSecurity(Session):
     async def _follow(self, control: Control) -> None:
         """Until the broker refuses something: then what it has is to be read again."""
         state = await control.read()
+        told: list[str] = []
         while True:
             self._changed.clear()
             wanted = await self._accounts()
-            for username in dynsec.strangers(state, wanted):
-                log.warning(
-                    "the broker has a client %r that is not the bridge's: the user's rights do not reach it", username
-                )
+            before, told = told, dynsec.strangers(state, wanted)
+            for username in set(told) - set(before):
+                log.warning("client %r of the broker is not ours: the user of that login gets no account", username)
             commands = dynsec.commands(state, wanted, self._own)
             for batch in _batches(commands):
                 if not await control.do(batch):

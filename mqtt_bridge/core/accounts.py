@@ -42,23 +42,26 @@ class Accounts:
     def __init__(self, keys: Keys, session: str, others: tuple[str, ...] = ()) -> None:
         self._keys, self._session, self._others = keys, session, others
         self._entries: dict[int, tuple[_Cause, frozenset[Entry]]] = {}
+        self._left_out: dict[int, str] = {}
 
     def of(self, stored: Iterable[Stored]) -> list[Account]:
         """Without those whose secret is gone: their passwords can't be made any more. Nor with those who would take the
         bridge's sessions over."""
         before, self._entries = self._entries, {}
+        told, self._left_out = self._left_out, {}
         found = []
         for each in stored:
-            if each.client_id.startswith(self._session):
-                log.warning("user %s gets no account at the broker: its client id is the bridge's", each.user.id)
-                continue
             password = mqtt_passwords.password(self._keys, each.key, each.user.id, each.salt)
-            if password is None:
-                log.warning("the MQTT password of user %s was made with a secret that is gone", each.user.id)
-                continue
-            entries = self._made(each, before)
-            role = f"{PREFIX}{each.user.id}"
-            found.append(Account(each.user.login, each.client_id, password, role, entries))
+            if each.client_id.startswith(self._session):
+                self._left_out[each.user.id] = "its client id is the bridge's"
+            elif password is None:
+                self._left_out[each.user.id] = "the secret that its password was made with is gone"
+            else:
+                role = f"{PREFIX}{each.user.id}"
+                found.append(Account(each.user.login, each.client_id, password, role, self._made(each, before)))
+        for user_id, reason in self._left_out.items():
+            if told.get(user_id) != reason:
+                log.warning("user %s gets no account at the broker: %s", user_id, reason)
         return found
 
     def _made(self, stored: Stored, before: dict[int, tuple[_Cause, frozenset[Entry]]]) -> frozenset[Entry]:

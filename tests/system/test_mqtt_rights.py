@@ -6,6 +6,7 @@ spoofed delivered; codes are compared where the broker has a choice of none.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import queue
@@ -254,3 +255,39 @@ def _sees(world: World, client: Client, witness: Client) -> bool:
             assert client.is_closed.is_set()
             return False
     return len(found) > 1
+
+
+def test_an_mqtt_password_that_is_replaced_or_taken_ends_its_session(mqtt: World) -> None:
+    if mqtt.site.broker.name != MOSQUITTO:
+        return  # the others ask for the user's own
+    user = User(mqtt.admin)
+    first = mqtt.account(user.login, user)
+    with Client(mqtt.port, user.login, *first) as client:
+        status, made = mqtt.admin("POST", f"user/{user.id}/mqtt")
+        assert (status, made["login"], made["clientId"]) == (201, user.login, user.login)  # type: ignore[index]
+        until(client.is_closed.is_set, "the session of the old password goes on", 5)
+    with pytest.raises(NotConnected):
+        Client(mqtt.port, user.login, *first)
+    with Client(mqtt.port, user.login, user.login, made["password"]) as client:  # type: ignore[index]
+        assert mqtt.admin("DELETE", f"user/{user.id}/mqtt")[0] == 204
+        until(client.is_closed.is_set, "the session goes on without a password", 5)
+    for password in (made["password"], PASSWORD):  # type: ignore[index]
+        with pytest.raises(NotConnected):
+            Client(mqtt.port, user.login, user.login, password)
+
+
+async def test_what_happened_while_no_bridge_ran_reaches_the_broker(mqtt: World) -> None:
+    if mqtt.site.broker.name != MOSQUITTO:
+        return  # the others ask when there is a question
+    gone, grows = User(mqtt.admin), User(mqtt.admin)
+    filter_ = f"dh/notification/{mqtt.mine.network}/#"
+    with mqtt.client(gone.login, gone) as ends, mqtt.client(grows.login, grows) as stays:
+        assert stays.subscribe(filter_) == REFUSED
+        back = asyncio.create_task(mqtt.suite.kill("mqtt-bridge"))
+        await asyncio.sleep(0)  # it is killed
+        assert mqtt.admin("DELETE", f"user/{gone.id}")[0] == 204
+        assert mqtt.admin("PUT", f"user/{grows.id}/network/{mqtt.mine.network}", {})[0] == 204
+        await back
+        await asyncio.to_thread(until, ends.is_closed.is_set, "a deleted user's session goes on")
+        await asyncio.to_thread(until, lambda: stays.subscribe(filter_) == 1, "a new network is not seen")
+        assert not stays.is_closed.is_set()
