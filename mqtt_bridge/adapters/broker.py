@@ -6,12 +6,13 @@ What is ours on top of amqtt 0.12.1:
 - A will is refused at CONNECT where its topic would be refused in a PUBLISH.
 - Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
 - A client that connects gets what is retained for its own subscriptions only.
-- QoS 1 to clients: see `delivery`.
+- QoS 1: see `delivery`.
 - Nothing below `dh/` is retained, and events are checked again as they are handed out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,7 +24,7 @@ from amqtt.errors import MQTTError
 from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, ConnackPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
-from amqtt.session import Session
+from amqtt.session import IncomingApplicationMessage, Session
 
 from mqtt_bridge.adapters.delivery import Delivering
 from mqtt_bridge.core import filters, topics
@@ -89,7 +90,8 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
             if isinstance(made, Rights):
                 made.authority = authority
         # amqtt has no place for a handler of one's own but this name of its module.
-        amqtt.broker.BrokerProtocolHandler = type("Admitting", (Handler,), {"admit": staticmethod(self._admit)})
+        own = {"admit": staticmethod(self._admit), "take": staticmethod(self._take)}
+        amqtt.broker.BrokerProtocolHandler = type("Admitting", (Handler,), own)
 
     async def _admit(self, session: Session) -> bool:
         client_id, username, password = session.client_id or "", session.username or "", session.password or ""
@@ -99,6 +101,11 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
             return True
         will = Question(client_id, username, PUBLISH, session.will_topic or "", bool(session.will_retain))
         return await self._authority.may(will)
+
+    async def _take(self, session: Session, message: IncomingApplicationMessage) -> bool:
+        taken: asyncio.Future[IncomingApplicationMessage] = asyncio.get_running_loop().create_future()
+        taken.set_result(message)
+        return bool(await self._handle_message_delivery(session, self._get_handler(session), taken))
 
     async def _broadcast_message(
         self, session: Session | None, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None

@@ -1,20 +1,25 @@
-"""QoS 1 from amqtt to its clients, as MQTT 3.1.1 has it (4.3.2, 4.4, 4.6).
+"""QoS 1 between amqtt and its clients, as MQTT 3.1.1 has it (4.3.2, 4.4, 4.6).
 
-amqtt 0.12.1 waits 5 s for a PUBACK and then drops the message; it drops what is under way when a connection ends; it
-answers no SUBSCRIBE before all that waited for a client is acknowledged; and what waited goes out as retained. Here a
-message stays with its session until its PUBACK, goes out again under its identifier when the client comes back, and
-what is new lines up behind what waits.
+To the broker: amqtt says PUBACK, and forgets what it has not handed on yet when the client disconnects then, as
+mosquitto_pub does. Here the PUBACK comes after it is handed on.
+
+To clients: amqtt 0.12.1 waits 5 s for a PUBACK and then drops the message; it drops what is under way when a connection
+ends; it answers no SUBSCRIBE before all that waited for a client is acknowledged; and what waited goes out as retained.
+Here a message stays with its session until its PUBACK, goes out again under its identifier when the client comes back,
+and what is new lines up behind what waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amqtt.mqtt.constants import QOS_1
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.mqtt.puback import PubackPacket
-from amqtt.session import ApplicationMessage, OutgoingApplicationMessage, Session
+from amqtt.mqtt.publish import PublishPacket
+from amqtt.session import ApplicationMessage, IncomingApplicationMessage, OutgoingApplicationMessage, Session
 
 WINDOW = 200
 """Messages under way to one client."""
@@ -24,11 +29,30 @@ RETRY_SECONDS = 10.0
 
 class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
     """`session.inflight_out`: sent and not acknowledged. `session.retained_messages`: waiting for room, or for a client
-    that is away; nothing bounds it, as in amqtt."""
+    that is away; nothing bounds it, as in amqtt. take: hands a client's message on; False where the client has to go.
+    """
+
+    take: Callable[[Session, IncomingApplicationMessage], Awaitable[bool]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_open = False
+        self._line = asyncio.Lock()
+
+    async def handle_publish(self, publish_packet: PublishPacket) -> None:
+        topic, data, qos = publish_packet.topic_name, publish_packet.data, publish_packet.qos
+        if topic is None or data is None or qos > QOS_1:
+            await super().handle_publish(publish_packet)
+            return
+        session: Session = self.session
+        message = IncomingApplicationMessage(publish_packet.packet_id, topic, qos, data, publish_packet.retain_flag)
+        message.publish_packet = publish_packet
+        async with self._line:
+            is_welcome = await self.take(session, message)
+        if not is_welcome:
+            await self.handle_connection_closed()
+        elif qos == QOS_1:
+            await self._send_packet(PubackPacket.build(publish_packet.packet_id))
 
     async def start(self) -> None:
         await super().start()

@@ -153,3 +153,16 @@ def test_requests_and_answers(mqtt: World, name: str) -> None:
         client.publish(f"dh/request/{name}", "{no json")
         topic, answer = client.message()
         assert (topic, answer["error"]) == (f"dh/response/error@{name}", "Malformed Json received.")
+
+
+def test_what_is_acknowledged_before_a_disconnect_is_handed_on(mqtt: World, name: str) -> None:
+    device, network = mqtt.mine.device, mqtt.mine.network
+    numbers = list(range(100))
+    with mqtt.client(f"{name}-r") as reader:
+        assert reader.subscribe(f"dh/notification/{network}/1/{device}/{name}") == 1
+        for start in numbers[::10]:
+            with mqtt.client(name) as client:
+                topic = f"dh/insert/notification/{device}/{name}"
+                for info in [client.publish(topic, {"n": number}) for number in numbers[start : start + 10]]:
+                    info.wait_for_publish(WAIT)
+        assert [reader.message()[1]["notification"]["parameters"]["n"] for _ in numbers] == numbers
