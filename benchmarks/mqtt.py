@@ -3,8 +3,8 @@
     python -m benchmarks.mqtt [--engines full|light] [--broker mosquitto|amqtt] [--devices 20] [--window 64]
 
 Each device publishes to `dh/insert/…` with QoS 1 and has at most a window of messages on their way: published, and not
-yet pushed to the subscriber. Every message is counted once, lost or repeated ones are told. The clients run in this
-process, on the same machine.
+yet pushed to the subscriber. Every message is counted once, lost or repeated ones are told. An MQTT subscriber (QoS 0)
+counts what the bridge hands out meanwhile. The clients run in this process, on the same machine.
 """
 
 from __future__ import annotations
@@ -45,17 +45,12 @@ class Push(msgspec.Struct):
 _push = msgspec.json.Decoder(Push)
 
 
-class Device(asyncio.Protocol):
-    """MQTT 3.1.1 as far as it takes to publish with QoS 1; PUBACKs are read past."""
+class Client(asyncio.Protocol):
+    """MQTT 3.1.1 as far as it is needed here. account: login and password; the login is the client id."""
 
-    def __init__(self, user: User, account: tuple[str, str], window: int) -> None:
-        self.id, self._window = user.device, window
-        self._topic = f"dh/insert/notification/{user.device}/{NAME}".encode()
-        self._connect = _packet(0x10, _text("MQTT"), b"\4\xc2\0\0", *map(_text, (user.login, *account)))
+    def __init__(self, account: tuple[str, str]) -> None:
+        self._connect = _packet(0x10, _text("MQTT"), b"\4\xc2\0\0", *map(_text, (account[0], *account)))
         self.connected = asyncio.get_running_loop().create_future()
-        self.sent, self.pushed, self.repeated = 0, 0, 0
-        self.times: list[float] = []
-        self.stopped = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -65,6 +60,31 @@ class Device(asyncio.Protocol):
         if not self.connected.done():
             assert data[:4] == b"\x20\2\0\0", data
             self.connected.set_result(None)
+
+
+class Watcher(Client):
+    """Counts notifications; all are alike, and no other packet holds what is looked for."""
+
+    count = 0
+
+    def watch(self) -> None:
+        self._transport.write(_packet(0x82, b"\0\1", _text("dh/notification/#"), b"\0"))
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.count += data.count(b'"notification/insert"')  # one that is split between two reads is missed
+
+
+class Device(Client):
+    """Publishes with QoS 1; PUBACKs are read past."""
+
+    def __init__(self, user: User, account: tuple[str, str], window: int) -> None:
+        super().__init__(account)
+        self.id, self._window = user.device, window
+        self._topic = f"dh/insert/notification/{user.device}/{NAME}".encode()
+        self.sent, self.pushed, self.repeated = 0, 0, 0
+        self.times: list[float] = []
+        self.stopped = False
 
     def publish(self) -> None:
         """As many as the window allows, in one write."""
@@ -110,9 +130,14 @@ async def measure(world: World, devices: int, window: int, seconds: float) -> di
     for device in made:
         await loop.create_connection(lambda device=device: device, LOCAL, world.port)  # type: ignore[misc]
         await device.connected
+    watcher = Watcher(await asyncio.to_thread(world.boss_account, f"watcher-{os.getpid()}"))
+    await loop.create_connection(lambda: watcher, LOCAL, world.port)
+    await watcher.connected
+    watcher.watch()
     by_id = {device.id: device for device in made}
     took: list[float] = []
     counts: list[int] = []
+    watched: list[int] = []
     spent: list[dict[str, float]] = []
     async with websockets.connect(suite.ws, max_size=None, max_queue=4096, ping_interval=None) as socket:
         for request in (
@@ -135,6 +160,7 @@ async def measure(world: World, devices: int, window: int, seconds: float) -> di
         for wait in (WARM_UP, seconds):
             await asyncio.wait([receiving], timeout=wait)
             counts.append(len(took))
+            watched.append(watcher.count)
             spent.append(_cpu(suite))
         for device in made:
             device.stopped = True
@@ -149,6 +175,7 @@ async def measure(world: World, devices: int, window: int, seconds: float) -> di
     return {
         "per_second": round(count / seconds),
         "count": count,
+        "to_mqtt_per_second": round((watched[1] - watched[0]) / seconds),
         "lost": 0,  # or it would not have ended
         "repeated": sum(device.repeated for device in made),
         "ms_p50": round(1000 * ordered[len(ordered) // 2], 1),

@@ -281,10 +281,13 @@ class World:
                 until(lambda: client.subscribe(f"dh/command/+/+/{device}/#") == 1, "the role has no such device")
 
     def boss(self, client_id: str, **more: Any) -> Client:
+        return Client(self.port, client_id, *self.boss_account(client_id), **more)
+
+    def boss_account(self, client_id: str) -> tuple[str, str]:
+        """As `account`, of an administrator."""
         if self.site.broker.name != MOSQUITTO:
-            return Client(self.port, client_id, self.suite.login, self.suite.password, **more)
-        id = self.admin.new("user", login=client_id, password=PASSWORD, role=0, status=0)
-        return Client(self.port, client_id, *self._made(id, client_id), **more)
+            return self.suite.login, self.suite.password
+        return self._made(self.admin.new("user", login=client_id, password=PASSWORD, role=0, status=0), client_id)
 
     def token(self, **claims: object) -> str:
         """Of `mine`, for everything, unless the claims say otherwise."""
