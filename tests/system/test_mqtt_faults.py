@@ -210,7 +210,7 @@ async def test_a_packet_that_comes_again_keeps_its_id(mqtt: World, waits: str) -
         assert reader.subscribe(f"dh/notification/{mqtt.mine.network}/1/{device}/{mark}") == 1
         sender.publish(topic, {"n": -1}).wait_for_publish(WAIT)
         assert (await asyncio.to_thread(reader.message))[1]["notification"]["parameters"] == {"n": -1}
-        bridge = mqtt.suite.pid("mqtt-bridge")
+        bridge, waiting = mqtt.suite.pid("mqtt-bridge"), mqtt.suite.pid(waits)
         async with mqtt.suite.paused(waits):
             before = mqtt.packets()
             for n in range(20):
@@ -221,15 +221,18 @@ async def test_a_packet_that_comes_again_keeps_its_id(mqtt: World, waits: str) -
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
             os.kill(bridge, signal.SIGKILL)
+            if waits == "proxy":  # and what it has not read with it
+                os.kill(waiting, signal.SIGKILL)
+                await mqtt.suite.back(waits, waiting)
         await mqtt.suite.back("mqtt-bridge", bridge)
+        sender.publish(topic, {"n": 10}).wait_for_publish(WAIT)  # behind all that comes again
         came: list[tuple[int, int]] = []
-        while len(came) < 20:
+        while not came or came[-1][1] < 10:  # it may get what it had a second time
             notification = (await asyncio.to_thread(reader.message))[1]["notification"]
-            if (found := (notification["id"], notification["parameters"]["n"])) not in came:
+            found = notification["id"], notification["parameters"]["n"]
+            if found not in came and found[1] >= 0:
                 came.append(found)
-        assert [n for _, n in came] == [n // 2 for n in range(20)]
-        mqtt.notify(device, mark)
-        assert (await asyncio.to_thread(reader.message))[1]["notification"]["parameters"] == {"secret": True}
+        assert [n for _, n in came] == [n // 2 for n in range(21)]
     status, stored = mqtt.admin("GET", f"device/{device}/notification?notification={mark}&take=100")
     assert status == 200
     assert len(stored) == 22  # type: ignore[arg-type]
