@@ -24,8 +24,10 @@ else
 	@$(MAKE) --no-print-directory -k -j2 test-system test-beside
 endif
 
-# Two runs side by side: each of them mostly waits. What the second prints comes when it is done.
-BESIDE := tests/unit tests/contract tests/system/test_launcher.py
+# Two runs side by side: each of them mostly waits. The second has all that needs no suite of the first; what it prints
+# comes when it is done.
+BESIDE := tests/unit tests/contract $(wildcard tests/system/test_mqtt*.py) \
+	$(addprefix tests/system/test_,launcher.py schemathesis.py)
 
 test-system:
 	@$(BIN)/pytest tests/system $(addprefix --ignore=,$(BESIDE)) --durations=20

@@ -230,6 +230,8 @@ class Polls:
 
 def _is_settled(item: Item, settled: dict[int, int]) -> bool:
     """Whether all that came before it on the bus is stored. settled: offsets up to which it is, by partition."""
+    if item.kind == COMMAND and item.command is not None and item.command.is_updated:
+        return True  # its offset is the update's: whoever updated it had read it, so its own batch was stored
     return item.offset <= settled.get(item.partition, -1)
 
 

@@ -15,6 +15,7 @@ from deploy import ports, process
 from skep.wire.proxy import Assigned, Failure, Gap, Record, Revoked, Start
 from tests.contract.bus_support import Reading, publish
 from ws_kafka_proxy.adapters.kafka import KafkaEngine
+from ws_kafka_proxy.adapters.kafka.client import Client, started
 from ws_kafka_proxy.core.engine import Chunk, EngineLost, Fenced, TopicDeleted
 
 pytestmark = pytest.mark.engines("kafka")
@@ -61,6 +62,17 @@ async def committed(reading: Reading, partition: int, offset: int, state: bytes)
 
 
 # -- topics that another proxy made
+
+
+async def test_a_client_that_is_closed_leaves_no_connection(kafka: str) -> None:
+    client = await started(lambda: Client(kafka, {}))
+    [broker] = client.cluster.brokers()
+    before = asyncio.create_task(client._get_conn(broker.nodeId, group="before"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(client.close())
+    await asyncio.wait([before, closing])
+    after = await client._get_conn(broker.nodeId, group="after")
+    assert [conn for conn in (before.result(), after) if conn is not None and conn.connected()] == []
 
 
 async def test_nothing_overtakes_what_waits_for_an_unknown_topic(make: Make, engine: KafkaEngine) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from skep import errors
+from skep import access, errors
 from skep.access import Principal
 from skep.metadata import users
+from skep.metadata.mqtt_passwords import MqttAccount
 from skep.metadata.rows import Configuration, ContainerChanges, Device, DeviceType, Network, NewUser, User, UserChanges
 from skep.metadata.rows import values as changed_values
 
@@ -159,6 +160,20 @@ class FakeConfigurations:
     async def delete(self, name: str) -> None:
         if self.rows.pop(name, None) is None:
             raise errors.NotFound(f"Requested config with name = {name} not found in the database")
+
+
+class FakeMqttPasswords:
+    """made: salts by user."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, bytes] = {}
+
+    async def make(self, user_id: int, salt: bytes, key: str) -> MqttAccount:
+        self.made[user_id] = salt
+        return MqttAccount(access.User(user_id, f"u{user_id}", 1, access.ACTIVE), f"u{user_id}", salt, key)
+
+    async def take(self, user_id: int) -> None:
+        self.made.pop(user_id, None)
 
 
 class FakePasswords:

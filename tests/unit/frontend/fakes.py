@@ -15,6 +15,7 @@ from frontend.core.identities import Identities
 from frontend.core.interests import Interests
 from frontend.core.logins import Logins
 from frontend.core.messages import Messages
+from frontend.core.mqtt_passwords import MqttPasswords
 from frontend.core.plugins import Plugins
 from frontend.core.polls import Polls
 from frontend.core.quiet import QuietScopes
@@ -27,10 +28,17 @@ from frontend.core.users import Users
 from skep import access, errors
 from skep.access import Principal, User
 from skep.metadata.rows import Device, DeviceType, Network
-from skep.tokens import Claims
+from skep.tokens import Claims, Keys
 from skep.wire import messages, topics
 from skep.wire.messages import NOTIFICATION, Command, Events, Found, Get, Item, List, Marker, Notification, Stored
-from tests.unit.frontend.fake_entities import FakeConfigurations, FakeContainers, FakePasswords, FakeUsers, inside
+from tests.unit.frontend.fake_entities import (
+    FakeConfigurations,
+    FakeContainers,
+    FakeMqttPasswords,
+    FakePasswords,
+    FakeUsers,
+    inside,
+)
 
 FAR = 4_000_000_000_000
 DEVICES = {
@@ -250,6 +258,7 @@ class Frontend:
         self.lifetime = 0
         """ms that tokens are good for, from their first use; 0: for ever."""
         self.entered: dict[str, int] = {}
+        users = Users(self.users, rights, FakePasswords())
         self.services = Services(
             messages=calls,
             devices=Devices(self.repository, rights, self.handled, self.quiet.acknowledged),
@@ -257,7 +266,8 @@ class Frontend:
             device_types=Containers(
                 self.device_types, rights, Principal.sees_device_type, inside(DEVICES, "device_type_id")
             ),
-            users=Users(self.users, rights, FakePasswords()),
+            users=users,
+            mqtt_passwords=MqttPasswords(FakeMqttPasswords(), users, Keys((b"secret",))),
             configuration=Configurations(FakeConfigurations()),
             rights=rights,
             tokens=Tokens(self.bus),

@@ -79,6 +79,13 @@ async def test_a_batch_that_is_being_stored_is_read_whole_or_not_yet(frontend: F
     assert found(await poll(frontend, since=1000, wait=wait)) == [3, 11, 12]
 
 
+async def test_a_command_that_is_updated_again_and_again_is_read(frontend: Frontend) -> None:
+    frontend.bus.stored = [command(20, 5, COMMAND, time=1500, updated=2500), command(11, 6, COMMAND, time=1600)]
+    frontend.bus.storing, frontend.bus.marked = [command(30, 7, COMMAND, device="other")], 12
+    caller, polls = await frontend.authenticate("client"), frontend.services.polls
+    assert found(await polls.poll(caller, "client", Scope(COMMAND), 1000, 0, 0, asyncio.Event())) == [5, 6]
+
+
 async def test_what_is_known_to_be_stored_takes_no_marker(frontend: Frontend) -> None:
     await poll(frontend, wait=0.01)
     frontend.live(notification(12, 12, device="other"))

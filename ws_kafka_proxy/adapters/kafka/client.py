@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaError
 
 from skep import logs
@@ -34,11 +35,14 @@ class Client(AIOKafkaClient):
             **security,
         )
         self._connecting: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def bootstrap(self) -> None:
         await self._kept(super().bootstrap())
 
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
+        if self._closed:
+            return None
         conn = self._conns.get((node_id, group))
         if conn is not None and conn.connected():
             return conn
@@ -54,12 +58,16 @@ class Client(AIOKafkaClient):
         self._connecting.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited for it may have gone
+        if self._closed:
+            for conn in list(self._conns.values()):
+                conn.close(reason=CloseReason.SHUTDOWN)
 
     async def close(self) -> None:
+        self._closed = True
         await super().close()
         if self._connecting:
             await asyncio.wait(self._connecting, timeout=SETTLE)
-            await super().close()
+        await super().close()  # what was made meanwhile, and what bootstrap began in the end
 
 
 async def started(connect: Connect) -> Client:
