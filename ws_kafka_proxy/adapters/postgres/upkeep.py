@@ -43,6 +43,7 @@ class Upkeep:
         self._measured = 0
         self._written = 0
         self._deleted: list[int] = []
+        self._turn = asyncio.Lock()
 
     @property
     def used(self) -> int:
@@ -64,6 +65,11 @@ class Upkeep:
             await asyncio.sleep(self._options.upkeep)
 
     async def round(self) -> None:
+        """One at a time."""
+        async with self._turn:
+            await self._round()
+
+    async def _round(self) -> None:
         now = self._clock()
         await self._prepare(now)
         for leaf in self._leaves.expired(now):
