@@ -246,7 +246,9 @@ class PluginClient:
 
         while True:
             try:
-                text = await asyncio.wait_for(socket.connection.recv(), QUIET if pending else None)
+                # Not `wait_for`: on Python 3.11 it swallows a cancellation that comes together with a message.
+                async with asyncio.timeout(QUIET if pending else None):
+                    text = await socket.connection.recv()
             except TimeoutError:
                 for part in list(pending):
                     await acknowledge(part)

@@ -90,7 +90,8 @@ class Session:
     async def ask(self, message: dict, timeout: float = 10) -> dict:
         reply: asyncio.Future[dict | None] = asyncio.get_running_loop().create_future()
         self.send(message, lambda r: reply.done() or reply.set_result(r))
-        got = await asyncio.wait_for(reply, timeout)
+        async with asyncio.timeout(timeout):
+            got = await reply
         if got is None:
             raise ConnectionError("socket closed")
         if got.get("status") != "success":
