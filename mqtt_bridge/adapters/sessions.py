@@ -133,6 +133,7 @@ class InboundSession(Session):
 
 async def _subscribed(connection: Connection) -> None:
     await connection.subscribe(list(topics.INBOUND), SUBSCRIBE_SECONDS)
+    log.info("inbound: the broker hands on what is asked and inserted")
     await asyncio.wait([connection.closed])
 
 

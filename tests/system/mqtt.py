@@ -204,6 +204,10 @@ class Site:
         try:
             for start in starts if self._late else reversed(starts):
                 start()
+            # What is published before is acknowledged by the broker, and for nobody.
+            until(
+                lambda: "inbound: the broker hands on" in self.suite.logs("mqtt-bridge"), "the bridge is not there", 60
+            )
         except BaseException:
             self.stop()
             raise

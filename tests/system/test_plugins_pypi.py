@@ -15,24 +15,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.checker import Push, read
 from tests.system.plugin_client import Registered, delete, read_up, register
 from tests.system.suite import Suite
-from tests.system.traffic import NAME, Session, Traffic, call
+from tests.system.traffic import Session, call
 
 PROGRAM = Path(__file__).parent / "clients" / "pypi_plugin.py"
-ABSENCE = float(os.environ.get("PLUGIN_ABSENCE", "4"))
 RUNS = itertools.count()
 pytestmark = pytest.mark.system
 
 
 class Process:
-    """The program, and the lines it wrote with the time they came."""
+    """The program, and the lines it wrote."""
 
     def __init__(self, plugin: Registered, credentials: dict[str, str]) -> None:
         self.plugin, self.credentials = plugin, credentials
         self.lines: list[dict] = []
-        self.times: list[float] = []
         self.news = asyncio.Event()
 
     async def start(self) -> None:
@@ -54,7 +51,6 @@ class Process:
     async def _read(self) -> None:
         async for line in self.child.stdout:
             self.lines.append(json.loads(line))
-            self.times.append(time.monotonic())
             self.news.set()
         self.news.set()
 
@@ -211,42 +207,3 @@ def _check_fields(processes: list[Process], scene: Scene) -> None:
                 updated = event["action"] == "command/update"
                 assert (inside["isUpdated"], data["lifetime"], data["user_id"]) == (updated, 60, 1)
                 assert (data["status"], data["result"]) == (("done", {"of": _name(event)}) if updated else (None, None))
-
-
-async def test_a_killed_plugin_gets_everything_when_it_is_back(suite):
-    """SIGKILL, nobody there for a while, started again: as an author's supervisor does it."""
-    plugin = await asyncio.to_thread(register, suite, f"returnNotifications=true&names={NAME}")
-    process = Process(plugin, {"plugin_access_token": plugin.access})
-    prefix = f"pypi-flow-{suite.engines}-{next(RUNS)}"
-    traffic = Traffic(suite.rest, suite.ws, suite.token(), prefix=prefix, newcomers=0, subscribers=())
-    try:
-        async with traffic:
-            await process.start()
-            await traffic.acknowledged(200)
-            await process.kill()
-            killed = len(process.lines)
-            await traffic.acknowledged(round(200 * ABSENCE))
-            await process.start()
-            await traffic.acknowledged(200)
-            verdict = await traffic.finish()
-            assert verdict.findings() == {}, verdict.summary()
-            await read_up(suite, plugin.topic)
-            wanted = {one.id for one in traffic.ledger.sent.values() if one.acked}
-            await process.until(lambda: wanted <= {event["data"]["id"] for event in process.events})
-    finally:
-        await process.kill()
-        delete(suite, plugin.topic)
-    reading = read(traffic.ledger.sent, _pushes(process))
-    assert reading.findings() == {}, reading.summary()
-    print("PyPI:", verdict.acknowledged, "sent,", killed, "before the kill,", reading.summary())
-    # What came again was on its way when it was killed: a batch or two, not more.
-    assert reading.again < 1_000
-
-
-def _pushes(process: Process) -> list[Push]:
-    pushes = []
-    for line, at in zip(process.lines, process.times, strict=True):
-        if "action" in line:
-            parameters = line["data"]["parameters"]
-            pushes.append(Push((parameters["sender"], parameters["sequence"]), line["data"]["id"], at, 0))
-    return pushes

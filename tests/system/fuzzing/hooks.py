@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.request
 from typing import Any
 
@@ -53,5 +54,6 @@ def _do_not_wait(case: Any) -> None:
 
 
 def _number(value: object) -> int | None:
-    text = str(value).strip()
-    return int(text) if text.isascii() and text.removeprefix("+").isdigit() else None
+    """As the services read it: `5.0` is 5."""
+    found = re.fullmatch(r"\+?([0-9]+)(\.0*)?", str(value).strip())
+    return int(found[1]) if found else None
