@@ -44,7 +44,7 @@ def forgeries(base: dict[str, Any], key: bytes, now: int) -> dict[str, str]:
     made |= {f"header: {n}": forged({**HS256, **h}, base, k) for n, (h, k) in INJECTED.items()}
     made |= {f"secret {secret!r}": forged(HS256, base, secret.encode()) for secret in SECRETS}
     made |= {
-        "secret read as Base64": forged(HS256, base, base64.b64decode(key[:40] + b"====")),
+        "secret read as Base64": forged(HS256, base, base64.urlsafe_b64decode(key + b"=" * (-len(key) % 4))),
         "secret and a line's end": forged(HS256, base, key + b"\n"),
         "secret hashed": forged(HS256, base, hashlib.sha256(key).digest()),
         "expired by a second": forged(HS256, {**base, "e": now - 1_000}, key),
