@@ -140,13 +140,24 @@ class Launcher:
         username = self.environ.get("MQTT_BRIDGE_USER") or mosquitto.BRIDGE
         broker = mosquitto.Mosquitto(
             self.folder.path / "mosquitto",
-            options.host,
+            options.mqtt_plain_host,
             options.mqtt_port,
             username,
             password,
             options.mqtt_websocket_port,
+            self._mosquitto_tls(),
         )
         self.supervisor.start(broker.spec(), lambda line: ": Error" in line)
+
+    def _mosquitto_tls(self) -> mosquitto.Tls | None:
+        options = self.options
+        if not options.mqtt_tls_cert:
+            return None
+        # From the repository, as the services find them.
+        cert, key = (
+            ROOT / Path(path) for path in (options.mqtt_tls_cert, options.mqtt_tls_key or options.mqtt_tls_cert)
+        )
+        return mosquitto.Tls(options.host, options.mqtt_tls_port, options.mqtt_websocket_tls_port, cert, key)
 
     def _start_postgres(self) -> str:
         if url := self.options.database_url:

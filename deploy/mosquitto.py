@@ -28,6 +28,23 @@ BRIDGE = "skep-bridge"
 
 
 @dataclass(frozen=True)
+class Tls:
+    """Where it listens with TLS; a port that is 0: not. cert, key: files."""
+
+    host: str
+    port: int
+    websocket_port: int
+    cert: Path
+    key: Path
+
+    def listeners(self) -> str:
+        files = f"certfile {self.cert}\nkeyfile {self.key}\n"
+        plain = f"listener {self.port} {self.host}\n{files}" if self.port else ""
+        websocket = f"listener {self.websocket_port} {self.host}\nprotocol websockets\n{files}"
+        return plain + (websocket if self.websocket_port else "")
+
+
+@dataclass(frozen=True)
 class Mosquitto:
     """`data` holds its configuration, what it keeps, and the plugin's clients. username, password: the bridge's
     account, the only one in the beginning."""
@@ -38,6 +55,7 @@ class Mosquitto:
     username: str
     password: str
     websocket_port: int = 0
+    tls: Tls | None = None
 
     def spec(self) -> process.Spec:
         """Raises Failed where it is not installed."""
@@ -81,7 +99,7 @@ class Mosquitto:
 plugin {plugin}
 plugin_opt_config_file {self._clients}
 listener {self.port} {self.host}
-{websocket}\
+{websocket}{self.tls.listeners() if self.tls else ""}\
 # What is on its way survives a restart; at a crash what came in the last second is lost.
 persistence true
 persistence_location {self.data}/

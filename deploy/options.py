@@ -49,6 +49,16 @@ class Options(settings.Base):
     mqtt_host: str = field("MQTT_HOST", "", "an MQTT broker to use instead of one of our own")
     mqtt_port: int = field("MQTT_PORT", 1883, "the MQTT broker", minimum=1)
     mqtt_websocket_port: int = field("MQTT_WEBSOCKET_PORT", 8083, "MQTT over WebSocket at our broker; 0: none")
+    mqtt_tls_cert: str = field(
+        "MQTT_TLS_CERT",
+        "",
+        "file with our broker's certificate and those that sign it: MQTT over TLS on HOST, without TLS on 127.0.0.1",
+    )
+    mqtt_tls_key: str = field("MQTT_TLS_KEY", "", "file with its key; default: it is in MQTT_TLS_CERT")
+    mqtt_tls_port: int = field("MQTT_TLS_PORT", 8883, "MQTT over TLS, with MQTT_TLS_CERT; 0: none")
+    mqtt_websocket_tls_port: int = field(
+        "MQTT_WEBSOCKET_TLS_PORT", 8084, "MQTT over WebSocket with TLS, with MQTT_TLS_CERT; 0: none"
+    )
     mqtt_hooks_port: int = field("MQTT_HOOKS_PORT", 8120, "the bridge's answers to brokers' questions", minimum=1)
     backends: int = field("BACKENDS", 1, "how many backends to run", minimum=1)
     kafka_bootstrap: str = field("KAFKA_BOOTSTRAP", "", "a Kafka to use instead of one of our own")
@@ -99,6 +109,11 @@ class Options(settings.Base):
         wanted = self.mqtt_broker == MOSQUITTO or (self.mqtt_broker == AUTO and self.is_full and mosquitto.is_here())
         return self.has_broker and wanted
 
+    @property
+    def mqtt_plain_host(self) -> str:
+        """Where our broker listens without TLS: beside a certificate for this machine alone."""
+        return "127.0.0.1" if self.mqtt_tls_cert else self.host
+
     def listeners(self) -> list[tuple[str, int, str]]:
         """(address, port, setting) of everything that will listen."""
         local = "127.0.0.1"
@@ -112,15 +127,22 @@ class Options(settings.Base):
         if self.mqtt:
             listeners.append((local, self.mqtt_hooks_port, "MQTT_HOOKS_PORT"))
         if self.has_broker:
-            listeners.append((self.host, self.mqtt_port, "MQTT_PORT"))
-        if self.has_broker and self.mqtt_websocket_port:
-            listeners.append((self.host, self.mqtt_websocket_port, "MQTT_WEBSOCKET_PORT"))
+            listeners += self._mqtt_listeners()
         if self.is_full and not self.kafka_bootstrap:
             listeners.append((local, self.kafka_port, "KAFKA_PORT"))
             listeners.append((local, self.kafka_controller_port, "KAFKA_CONTROLLER_PORT"))
         if self.is_full and not self.hazelcast_members:
             listeners += [(local, port, "HAZELCAST_PORT") for port in self.hazelcast_ports]
         return listeners
+
+    def _mqtt_listeners(self) -> Iterator[tuple[str, int, str]]:
+        yield self.mqtt_plain_host, self.mqtt_port, "MQTT_PORT"
+        if self.mqtt_websocket_port:
+            yield self.mqtt_plain_host, self.mqtt_websocket_port, "MQTT_WEBSOCKET_PORT"
+        if self.mqtt_tls_cert and self.mqtt_tls_port:
+            yield self.host, self.mqtt_tls_port, "MQTT_TLS_PORT"
+        if self.mqtt_tls_cert and self.mqtt_websocket_tls_port:
+            yield self.host, self.mqtt_websocket_tls_port, "MQTT_WEBSOCKET_TLS_PORT"
 
     def unsafe(self) -> Iterator[str]:
         yield from super().unsafe()

@@ -41,6 +41,10 @@ def environment(options: Options, engines: Engines, secrets: Mapping[str, str]) 
         "PLUGIN_MANAGER_PORT": str(options.plugin_manager_port),
         "MQTT_PORT": str(options.mqtt_port),
         "MQTT_WEBSOCKET_PORT": str(options.mqtt_websocket_port),
+        "MQTT_TLS_CERT": options.mqtt_tls_cert,
+        "MQTT_TLS_KEY": options.mqtt_tls_key,
+        "MQTT_TLS_PORT": str(options.mqtt_tls_port),
+        "MQTT_WEBSOCKET_TLS_PORT": str(options.mqtt_websocket_tls_port),
         "MQTT_HOOKS_PORT": str(options.mqtt_hooks_port),
         "PLUGIN_PROXY_ENDPOINT": options.endpoint,
         **secrets,
@@ -84,7 +88,7 @@ def _broker(options: Options) -> dict[str, str]:
     if options.mqtt_host:
         return {"MQTT_HOST": options.mqtt_host}
     own = {"MQTT_DYNAMIC_SECURITY": "true"} if options.runs_mosquitto else {"MQTT_VERSION": "3.1.1"}
-    return {"MQTT_HOST": LOCAL, **own}
+    return {"MQTT_HOST": LOCAL, "MQTT_TLS": "false", **own}
 
 
 def _documents(options: Options) -> Iterator[str]:

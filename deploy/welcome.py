@@ -42,12 +42,18 @@ def lines(options: Options, folder: Folder, password: str) -> list[str]:
 def _mqtt(options: Options) -> list[str]:
     if not options.has_broker:
         return [f"  MQTT              the broker at {options.mqtt_host}:{options.mqtt_port}"] if options.mqtt else []
-    shown = f"  MQTT              mqtt://{options.reachable}:{options.mqtt_port}"
+    plain = "127.0.0.1" if options.mqtt_tls_cert else options.reachable
+    urls = [f"mqtt://{plain}:{options.mqtt_port}"]
     if options.mqtt_websocket_port:
-        shown += f", ws://{options.reachable}:{options.mqtt_websocket_port}"
+        urls.append(f"ws://{plain}:{options.mqtt_websocket_port}")
+    if options.mqtt_tls_cert and options.mqtt_tls_port:
+        urls.append(f"mqtts://{options.reachable}:{options.mqtt_tls_port}")
+    if options.mqtt_tls_cert and options.mqtt_websocket_tls_port:
+        urls.append(f"wss://{options.reachable}:{options.mqtt_websocket_tls_port}")
+    shown = [f"  MQTT              {', '.join(urls)}"]
     if options.runs_mosquitto:
-        return [shown, "                    (Mosquitto; POST /user/current/mqtt gives a password for it)"]
-    return [shown]
+        shown.append("                    (Mosquitto; POST /user/current/mqtt gives a password for it)")
+    return shown
 
 
 def commands(rest: str, auth: str, password: str) -> list[str]:

@@ -7,14 +7,14 @@ import contextlib
 import logging
 import signal
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import msgspec
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from mqtt_bridge.adapters.broker import Broker
+from mqtt_bridge.adapters.broker import Broker, Door
 from mqtt_bridge.adapters.connection import Options
 from mqtt_bridge.adapters.dynsec import DynamicSecurity
 from mqtt_bridge.adapters.platform import BusLogins, BusPlatform
@@ -32,7 +32,7 @@ from mqtt_bridge.core.outbound import Outbound
 from mqtt_bridge.core.packets import Lost, Refused
 from mqtt_bridge.core.watch import Watch
 from mqtt_bridge.settings import BROKER, Settings
-from skep import bus, errors, logs, run
+from skep import bus, errors, logs, run, settings
 from skep.metadata import Caches, Metadata, Relay
 from skep.tokens import Keys
 from skep.wire import topics
@@ -40,6 +40,7 @@ from skep.wire import topics
 log = logs.get("mqtt_bridge")
 
 GROUP = "mqtt_bridge"
+LOOPBACK = "127.0.0.1"
 MAX_HOOK_BODY = 1 << 16
 LOOK_SECONDS = 3.0
 
@@ -177,7 +178,7 @@ class BrokerApp:
         for name in ("amqtt", "transitions", "websockets"):
             logging.getLogger(name).setLevel(logging.ERROR)
         self._shared = Shared(s)
-        self._broker = Broker(self._shared.authority, s.host, s.broker_port, s.websocket_port)
+        self._broker = Broker(self._shared.authority, *_doors(s))
         self._looked_at = asyncio.Event()
         self._shared.caches.on_change(lambda entity, ids: self._looked_at.set() if entity == "user" else None)
 
@@ -198,6 +199,21 @@ class BrokerApp:
                 with contextlib.suppress(errors.Unavailable):
                     if await self._shared.clients.is_gone(client_id):
                         await self._broker.disconnect(client_id)
+
+
+def _doors(s: Settings) -> Iterator[Door]:
+    """With a certificate nothing leaves this machine in clear; the bridge beside the broker is on this machine. Raises
+    settings.Invalid."""
+    if not s.tls_cert:
+        yield Door(s.host, s.broker_port, s.websocket_port)
+        return
+    yield Door(LOOPBACK, s.broker_port, s.websocket_port)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(s.tls_cert, s.tls_key or None)
+    except OSError as error:  # of files, of what is in them, of a key that belongs to another certificate
+        raise settings.Invalid(f"MQTT_TLS_CERT={s.tls_cert}, MQTT_TLS_KEY={s.tls_key}: {error}") from error
+    yield Door(s.host, s.tls_port, s.websocket_tls_port, context)
 
 
 async def _looking(changes: asyncio.Event) -> None:

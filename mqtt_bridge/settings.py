@@ -15,6 +15,16 @@ BRIDGE, BROKER = "bridge", "broker"
 class Settings(settings.Base):
     role: str = field("MQTT_ROLE", BRIDGE, "bridge, to a broker of yours, or broker, which is amqtt with our rights")
     websocket_port: int = field("MQTT_WEBSOCKET_PORT", 0, "port of MQTT over WebSocket (role broker); 0: none")
+    tls_cert: str = field(
+        "MQTT_TLS_CERT",
+        "",
+        "file with the broker's certificate and those that sign it (role broker): TLS on HOST, without TLS 127.0.0.1",
+    )
+    tls_key: str = field("MQTT_TLS_KEY", "", "file with its key; default: it is in MQTT_TLS_CERT")
+    tls_port: int = field("MQTT_TLS_PORT", 8883, "port of MQTT over TLS (role broker); 0: none")
+    websocket_tls_port: int = field(
+        "MQTT_WEBSOCKET_TLS_PORT", 8084, "port of MQTT over WebSocket with TLS (role broker); 0: none"
+    )
     broker_host: str = field("MQTT_HOST", "127.0.0.1", "address of the MQTT broker")
     broker_port: int = field("MQTT_PORT", 1883, "port of the MQTT broker", minimum=1)
     version: str = field("MQTT_VERSION", "auto", "MQTT to the broker: 5, 3.1.1, or auto, which tries them in turn")
@@ -58,6 +68,8 @@ class Settings(settings.Base):
             yield f"MQTT_VERSION={self.version} is none of auto, 5, 3.1.1"
         if not self.password:
             yield "MQTT_BRIDGE_PASSWORD is not set"
+        if self.tls_key and not self.tls_cert:
+            yield "MQTT_TLS_KEY is set and MQTT_TLS_CERT is not"
         for level in self.other_topics:
             if level == "dh" or level.startswith("$") or set(level) & set("/+#"):
                 yield f"MQTT_OTHER_TOPICS: {level} is no first level that clients may have"

@@ -7,6 +7,7 @@ What is ours on top of amqtt 0.12.1:
 - Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
 - A client that connects gets what is retained for its own subscriptions only.
 - QoS 1: see `delivery`.
+- TLS: a client is asked for no certificate.
 - Nothing below `dh/` is retained, and events are checked again as they are handed out.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +27,7 @@ from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, ConnackPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import IncomingApplicationMessage, Session
+from msgspec import Struct
 
 from mqtt_bridge.adapters.delivery import Delivering
 from mqtt_bridge.core import filters, topics
@@ -76,13 +79,27 @@ class Handler(Delivering):
         return handler, session
 
 
-class Broker(amqtt.broker.Broker):  # type: ignore[misc]
-    """Ports of 127.0.0.1 or another address; websocket_port 0: none."""
+class Door(Struct, frozen=True):
+    """Where it listens; websocket_port 0: not for WebSockets, port 0: not for anything else."""
 
-    def __init__(self, authority: Authority, host: str, port: int, websocket_port: int) -> None:
-        listeners = {"default": {"type": "tcp", "bind": f"{host}:{port}"}}
-        if websocket_port:
-            listeners["websocket"] = {"type": "ws", "bind": f"{host}:{websocket_port}"}
+    host: str
+    port: int
+    websocket_port: int = 0
+    tls: ssl.SSLContext | None = None
+
+    def listeners(self) -> dict[str, dict[str, Any]]:
+        kind = "plain" if self.tls is None else "tls"
+        ports = {"tcp": self.port, "ws": self.websocket_port}
+        return {f"{kind}-{type}": {"type": type, "bind": f"{self.host}:{port}"} for type, port in ports.items() if port}
+
+
+class Broker(amqtt.broker.Broker):  # type: ignore[misc]
+    def __init__(self, authority: Authority, *doors: Door) -> None:
+        self._tls = {name: door.tls for door in doors for name in door.listeners()}
+        # amqtt wants a default, and passes it over where it has no address; its own is 0.0.0.0.
+        listeners: dict[str, Any] = {"default": {"bind": None}}
+        for door in doors:
+            listeners |= door.listeners()
         plugin = f"{Rights.__module__}.{Rights.__name__}"
         super().__init__({"listeners": listeners, "plugins": {plugin: {}}})
         self._authority = authority
@@ -92,6 +109,13 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         # amqtt has no place for a handler of one's own but this name of its module.
         own = {"admit": staticmethod(self._admit), "take": staticmethod(self._take)}
         amqtt.broker.BrokerProtocolHandler = type("Admitting", (Handler,), own)
+
+    async def _create_server_instance(
+        self, listener_name: str, listener_type: Any, address: str | None, port: int, ssl_context: None
+    ) -> Any:
+        # amqtt's own context wants to verify clients' certificates.
+        tls = self._tls[listener_name]
+        return await super()._create_server_instance(listener_name, listener_type, address, port, tls)
 
     async def _admit(self, session: Session) -> bool:
         client_id, username, password = session.client_id or "", session.username or "", session.password or ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import time
@@ -20,14 +21,16 @@ import psycopg
 
 from deploy import ports, process, tools
 from tests.engines import missing
+from tests.system import certificates
 from tests.system.mqtt_client import Client, NotConnected, until
 from tests.system.rights.world import database_url
-from tests.system.suite import Suite
+from tests.system.suite import ROOT, Suite
 from tests.system.test_entities import Api
 
 AMQTT, MOSQUITTO, RABBITMQ = "amqtt", "mosquitto", "rabbitmq"
 LOCAL = "127.0.0.1"
 START_SECONDS = 60
+DOCS = ROOT / "docs" / "mqtt.md"
 PASSWORD = "of-the-test"
 BRIDGE_PASSWORD = "of-the-bridge-in-tests"
 
@@ -41,7 +44,7 @@ def program(name: str) -> str:
 
 
 class Broker:
-    """One that runs beside a suite, listening at its MQTT_PORT. `settings` are the suite's."""
+    """One that runs beside a suite, listening at its MQTT_PORT, and with TLS. `settings` are the suite's."""
 
     name: ClassVar[str]
     settings: ClassVar[dict[str, str]] = {"MQTT_HOST": LOCAL}
@@ -49,6 +52,10 @@ class Broker:
     def __init__(self, suite: Suite) -> None:
         self.suite, self.folder = suite, suite.data / "broker"
         self.port, self.hooks_port = int(suite.settings["MQTT_PORT"]), int(suite.settings["MQTT_HOOKS_PORT"])
+        self.tls_port = int(suite.settings["MQTT_TLS_PORT"])
+        self.websocket_tls_port = int(suite.settings["MQTT_WEBSOCKET_TLS_PORT"])
+        self.certificate = certificates.make(suite.data / "certificate")
+        suite.settings |= {"MQTT_TLS_CERT": self.certificate.cert, "MQTT_TLS_KEY": self.certificate.key}
         self._children: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -166,21 +173,35 @@ class RabbitMq(Broker):
 
     def _prepare(self) -> None:
         _write(self.folder / "rabbitmq.conf", self.config())
-        _write(self.folder / "enabled_plugins", "[rabbitmq_mqtt,rabbitmq_auth_backend_http].\n")
+        _write(self.folder / "enabled_plugins", "[rabbitmq_mqtt,rabbitmq_web_mqtt,rabbitmq_auth_backend_http].\n")
 
     def config(self) -> str:
-        """What docs/mqtt.md tells to copy, with ports of our own."""
-        hooks = f"http://{LOCAL}:{self.hooks_port}/rabbitmq"
-        paths = "".join(f"auth_http.{what}_path = {hooks}/{what}\n" for what in ("user", "vhost", "resource", "topic"))
-        return (
-            "listeners.tcp = none\n"
-            f"mqtt.listeners.tcp.default = {LOCAL}:{self.port}\n"
-            "mqtt.allow_anonymous = false\n"
-            "mqtt.prefetch = 500\n"
-            "auth_backends.1 = http\n"
-            "auth_http.http_method = post\n"
-            f"{paths}"
+        """What docs/mqtt.md tells to copy."""
+        return replaced(
+            documented("# rabbitmq.conf"),
+            {
+                "127.0.0.1:1883": f"{LOCAL}:{self.port}",
+                " = 8883": f" = {LOCAL}:{self.tls_port}",
+                "0.0.0.0:8084": f"{LOCAL}:{self.websocket_tls_port}",
+                "127.0.0.1:8120": f"{LOCAL}:{self.hooks_port}",
+                "/etc/rabbitmq/certs/broker.pem": self.certificate.cert,
+                "/etc/rabbitmq/certs/broker.key": self.certificate.key,
+            },
         )
+
+
+def documented(first: str) -> str:
+    """The block of docs/mqtt.md that begins with that line."""
+    [block] = re.findall(rf"^```\w*\n({re.escape(first)}\n.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    return str(block)
+
+
+def replaced(text: str, values: dict[str, str]) -> str:
+    """With what is of this machine in place of what the page says, all of which has to be there."""
+    for old, new in values.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
 
 
 BROKERS: dict[str, type[Broker]] = {kind.name: kind for kind in (Amqtt, Mosquitto, RabbitMq)}

@@ -23,7 +23,8 @@ class NotConnected(Exception):
 
 class Client:
     """Connected when made. username, password: None for anonymous. will: (topic, payload).
-    on_message: called with payloads in a thread of its own, instead of keeping them."""
+    on_message: called with payloads in a thread of its own, instead of keeping them. ca: file with who is trusted to
+    sign the broker's certificate; "": without TLS."""
 
     def __init__(
         self,
@@ -34,6 +35,8 @@ class Client:
         clean: bool = True,
         will: tuple[str, str] | None = None,
         on_message: Callable[[bytes], None] | None = None,
+        ca: str = "",
+        websocket: bool = False,
     ) -> None:
         self.id = client_id
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -41,8 +44,14 @@ class Client:
         self._granted: queue.Queue[int] = queue.Queue()
         self._connected: queue.Queue[bool] = queue.Queue()
         self.paho = client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, reconnect_on_failure=False
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=clean,
+            transport="websockets" if websocket else "tcp",
+            reconnect_on_failure=False,
         )
+        if ca:
+            client.tls_set(ca_certs=ca)
         if username is not None:
             client.username_pw_set(username, password)
         if will is not None:

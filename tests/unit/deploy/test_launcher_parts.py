@@ -76,6 +76,18 @@ def test_engines_of_our_own_stay_on_loopback() -> None:
     assert {setting for host, _, setting in opened if host != "127.0.0.1"} == edge
 
 
+def test_beside_a_certificate_mqtt_in_clear_stays_on_loopback() -> None:
+    def opened(**environ: str) -> dict[str, str]:
+        made = options(HOST="0.0.0.0", SKEP_ADMIN_PASSWORD="another one", MQTT_TLS_CERT="cert.pem", **environ)
+        return {setting: host for host, _, setting in made.listeners() if setting.startswith("MQTT")}
+
+    local, everywhere = "127.0.0.1", "0.0.0.0"
+    plain = {"MQTT_PORT": local, "MQTT_WEBSOCKET_PORT": local, "MQTT_HOOKS_PORT": local}
+    assert opened() == {**plain, "MQTT_TLS_PORT": everywhere, "MQTT_WEBSOCKET_TLS_PORT": everywhere}
+    assert opened(MQTT_TLS_PORT="0", MQTT_WEBSOCKET_TLS_PORT="0") == plain
+    assert opened(MQTT_HOST="elsewhere") == {"MQTT_HOOKS_PORT": local}
+
+
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "data")
     folder.open()

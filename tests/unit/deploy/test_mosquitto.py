@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploy import mosquitto
-from deploy.mosquitto import Mosquitto
+from deploy.mosquitto import Mosquitto, Tls
 from deploy.options import Options
 from mqtt_bridge.core import dynsec
 from skep import settings
@@ -64,6 +64,19 @@ def test_the_configuration():
     assert "listener 8083 127.0.0.1\nprotocol websockets" in Mosquitto(
         Path("/data"), "127.0.0.1", 1883, "bridge", "p", 8083
     ).config(Path("/plugin.so"))
+
+
+def test_listeners_with_tls():
+    files = "certfile /cert.pem\nkeyfile /cert.key\n"
+    tls, websocket = f"listener 8883 0.0.0.0\n{files}", f"listener 8084 0.0.0.0\nprotocol websockets\n{files}"
+
+    def config(port: int, websocket_port: int) -> str:
+        made = Tls("0.0.0.0", port, websocket_port, Path("/cert.pem"), Path("/cert.key"))
+        return Mosquitto(Path("/data"), "127.0.0.1", 1883, "bridge", "p", tls=made).config(Path("/plugin.so"))
+
+    assert f"listener 1883 127.0.0.1\n{tls}{websocket}#" in config(8883, 8084)
+    assert "websockets" not in config(8883, 0)
+    assert "8883" not in config(0, 8084)
 
 
 @pytest.mark.parametrize(
