@@ -25,7 +25,7 @@ from skep import settings
 
 STOP_SECONDS = 4.5
 """The services have all stopped by then; what is left is killed."""
-EDGE = ["frontend", "auth", "plugin-manager", "proxy-plugins", "mqtt-broker", "mqtt-bridge"]
+EDGE = ["frontend", "auth", "plugin-manager", "proxy-plugins", "mqtt-broker"]
 ENGINES = ["postgres", "kafka"]
 PASSWORD = "postgres_password"  # noqa: S105 - the name of the file
 
@@ -66,10 +66,11 @@ class Launcher:
         """From the edge inwards, so that what is on its way is still answered."""
         running = list(self.supervisor.kept)
         backends = [name for name in running if name.startswith("backend")]
+        bridges = [name for name in running if name.startswith(services.BRIDGE)]
         members = [name for name in running if name.startswith("hazelcast")]
         if running:
             say("stopping ...")
-        self.supervisor.stop([EDGE, backends, ["proxy"], [*ENGINES, *members]], STOP_SECONDS)
+        self.supervisor.stop([[*EDGE, *bridges], backends, ["proxy"], [*ENGINES, *members]], STOP_SECONDS)
         self.folder.close()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:

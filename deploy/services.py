@@ -11,6 +11,7 @@ from deploy.options import ROOT, Options
 from deploy.process import Spec
 
 LOCAL = "127.0.0.1"
+BRIDGE = "mqtt-bridge"
 PRIVATE = {"MQTT_BRIDGE_PASSWORD": "mqtt_bridge"}
 """Secrets that one package alone is told."""
 
@@ -62,7 +63,7 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
     wanted: list[tuple[str, str, dict[str, str]]] = [
         ("proxy", "ws_kafka_proxy", {"PROXY_ROLE": "core"}),
         ("proxy-plugins", "ws_kafka_proxy", {"PROXY_ROLE": "plugin", **edge}),
-        *((backend_name(number), "backend", {}) for number in range(1, options.backends + 1)),
+        *((numbered("backend", number), "backend", {}) for number in range(1, options.backends + 1)),
         ("auth", "auth", edge),
         ("plugin-manager", "plugin_manager", edge),
         ("frontend", "frontend", {**edge, "API_DOCUMENTS": ",".join(_documents(options))}),
@@ -70,7 +71,9 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
     if options.has_broker and not options.runs_mosquitto:
         wanted.append(("mqtt-broker", "mqtt_bridge", {"MQTT_ROLE": "broker", **edge}))
     if options.mqtt:
-        wanted.append(("mqtt-bridge", "mqtt_bridge", _broker(options)))
+        broker = _broker(options)
+        for number, port in enumerate(options.mqtt_hooks_ports, 1):
+            wanted.append((numbered(BRIDGE, number), "mqtt_bridge", {**broker, "MQTT_HOOKS_PORT": str(port)}))
     return [
         _spec(name, package, {**seen_by(package, inherited), **own}, folder)
         for name, package, own in wanted
@@ -99,8 +102,9 @@ def _documents(options: Options) -> Iterator[str]:
         yield f":{options.plugin_manager_port}/plugin/rest/openapi.json"
 
 
-def backend_name(number: int) -> str:
-    return "backend" if number == 1 else f"backend-{number}"
+def numbered(name: str, number: int) -> str:
+    """Of one of several that do the same."""
+    return name if number == 1 else f"{name}-{number}"
 
 
 def _runs(package: str) -> bool:

@@ -27,6 +27,7 @@ from mqtt_bridge.core.acl import Acl
 from mqtt_bridge.core.authority import Authority
 from mqtt_bridge.core.clients import Clients
 from mqtt_bridge.core.inbound import Inbound
+from mqtt_bridge.core.leading import Led
 from mqtt_bridge.core.numbering import Numbering
 from mqtt_bridge.core.outbound import Outbound
 from mqtt_bridge.core.packets import Lost, Refused
@@ -92,12 +93,13 @@ class Bridge:
         self._shared = shared = Shared(s)
         self._hooks = HTTPServer(Application(hooks.handlers(shared.authority)), max_buffer_size=MAX_HOOK_BODY)
         platform = BusPlatform(shared.bus, shared.clients, shared.caches)
-        memory = StoredMemory(shared.metadata)
+        memory = StoredMemory(shared.metadata, shared.bus.run)
+        lease = StoredLease(shared.metadata.leases, s.session, shared.bus.run, s.lease)
         self._inbound = InboundSession(
             msgspec.structs.replace(self._options(), client_id=s.session, persistent=True),
-            lambda numbering, respond, pause: Inbound(platform, numbering, respond, pause),
+            lambda numbering, respond, pause: Inbound(Led(platform, lease), numbering, respond, pause),
             lambda: Numbering(memory, s.session, s.receive if s.renumbers else 0),
-            StoredLease(shared.metadata, s.session, shared.bus.run, s.lease),
+            lease,
         )
         self._watch = Watch(shared.clients)
         self._changes = asyncio.Event()
@@ -108,8 +110,8 @@ class Bridge:
     def _dynamic_security(self) -> DynamicSecurity:
         s, shared = self._settings, self._shared
         accounts = StoredAccounts(shared.metadata, Accounts(shared.keys, s.session, s.other_topics))
-        options = msgspec.structs.replace(self._options(), client_id=f"{s.session}-rights-{s.instance}")
-        lease = StoredLease(shared.metadata, f"{s.session}/rights", shared.bus.run, s.lease)
+        options = msgspec.structs.replace(self._options(), client_id=f"{s.session}-rights")
+        lease = StoredLease(shared.metadata.leases, f"{s.session}/rights", shared.bus.run, s.lease)
         kept = DynamicSecurity(options, accounts.wanted, lease)
         # Whichever entity: nearly all of them say what somebody sees.
         shared.caches.on_change(lambda entity, ids: kept.changed())

@@ -57,7 +57,7 @@ class Settings(settings.Base):
     send: int = field("MQTT_SEND_WINDOW", 64, "messages to the broker that may be unconfirmed", minimum=1)
     receive: int = field("MQTT_RECEIVE_WINDOW", 500, "packets of the broker that may be unacknowledged", minimum=1)
     lease: float = field(
-        "MQTT_LEASE", 6.0, "seconds after which another bridge takes over from one that is gone", minimum=1
+        "MQTT_LEASE", 6.0, "seconds after which another bridge takes over from one that hangs", minimum=1
     )
 
     def unsafe(self) -> Iterator[str]:

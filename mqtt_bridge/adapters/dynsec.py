@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -13,9 +14,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from mqtt_bridge.adapters.connection import Connection, Options
-from mqtt_bridge.adapters.sessions import Dialler, Lease, Session, led, until_closed
+from mqtt_bridge.adapters.sessions import Dialler, Session, until_closed
 from mqtt_bridge.core import dynsec
 from mqtt_bridge.core.dynsec import Account, Client, Command, State
+from mqtt_bridge.core.leading import Lease, led
 from mqtt_bridge.core.packets import Lost, Packet, Refused
 from mqtt_bridge.core.roles import Entry
 
@@ -81,11 +83,11 @@ class Control:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._name = secrets.token_hex(8)  # answers to others come here, too
         self._numbers = itertools.count(1)
         self._waiting: tuple[str, asyncio.Future[list[_Response]]] | None = None
 
     def receive(self, packet: Packet) -> None:
-        """Answers to other administrators come here, too."""
         self._connection.acknowledge(packet)
         try:
             found = _responses.decode(packet.payload).responses
@@ -117,7 +119,7 @@ class Control:
         return not refused
 
     async def _ask(self, commands: list[Command]) -> list[_Response]:
-        name = str(next(self._numbers))
+        name = f"{self._name}-{next(self._numbers)}"
         answered: asyncio.Future[list[_Response]] = asyncio.get_running_loop().create_future()
         self._waiting = name, answered
         named = [{**commands[0], "correlationData": name}, *commands[1:]]
@@ -148,7 +150,7 @@ class DynamicSecurity(Session):
         await self.keep(self._serve)
 
     async def _serve(self) -> None:
-        if not await self._lease.hold():
+        if not await self._lease.take():
             return
         control: list[Control] = []
         connection = await self._dialler.connection(lambda packet: control[0].receive(packet))
@@ -172,6 +174,7 @@ class DynamicSecurity(Session):
                 log.warning("client %r of the broker is not ours: the user of that login gets no account", username)
             commands = dynsec.commands(state, wanted, self._own)
             for batch in _batches(commands):
+                await self._lease.insist()
                 if not await control.do(batch):
                     raise Lost("the broker's clients are not what they were")
             if commands:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import msgspec
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -15,6 +14,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from mqtt_bridge.adapters.connection import Connection, Options
 from mqtt_bridge.core import topics
 from mqtt_bridge.core.inbound import Inbound
+from mqtt_bridge.core.leading import Lease, led
 from mqtt_bridge.core.numbering import Numbering
 from mqtt_bridge.core.outbound import Outbound
 from mqtt_bridge.core.packets import Lost, Packet, Refused
@@ -28,14 +28,6 @@ SUBSCRIBE_SECONDS = 60.0
 
 Serve = Callable[[Connection], Awaitable[None]]
 MakeInbound = Callable[[Numbering, Callable[[str, bytes], Awaitable[None]], Callable[[bool], None]], Inbound]
-
-
-class Lease(Protocol):
-    @property
-    def seconds(self) -> float: ...
-
-    async def hold(self) -> bool:
-        """Take or renew; False where another holds it. Raises Unavailable."""
 
 
 class Dialler:
@@ -111,7 +103,7 @@ class InboundSession(Session):
         await self.keep(self._serve)
 
     async def _serve(self) -> None:
-        self.leads = await self._lease.hold()
+        self.leads = await self._lease.take()
         if not self.leads:
             return
         arrived: list[Packet] = []
@@ -162,12 +154,6 @@ class Responder:
         async with self._places:
             with contextlib.suppress(Refused):
                 await self._connection.publish(topic, payload)
-
-
-async def led(lease: Lease) -> None:
-    """Returns when another bridge leads. Raises Unavailable where nobody can tell."""
-    while await lease.hold():  # noqa: ASYNC110 - renewed at an interval, nothing to wait for
-        await asyncio.sleep(lease.seconds / 3)
 
 
 async def until_closed(connection: Connection, *works: Awaitable[None]) -> None:

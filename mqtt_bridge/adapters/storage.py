@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Protocol
+
 from mqtt_bridge.core.accounts import Accounts
 from mqtt_bridge.core.dynsec import Account
-from mqtt_bridge.core.packets import Remembered
+from mqtt_bridge.core.packets import Lost, Remembered
 from mqtt_bridge.core.roles import MAX_DEVICES
 from skep.metadata import Caches, Metadata
 from skep.metadata.mqtt import MqttClient, MqttPacket
+
+
+class Leases(Protocol):
+    """`skep.metadata.leases.Leases`, as it is used here."""
+
+    async def hold(self, name: str, holder: str, seconds: float) -> bool: ...
 
 
 class StoredRegistry:
@@ -30,17 +40,18 @@ class StoredRegistry:
 
 
 class StoredMemory:
-    """`mqtt_bridge.core.packets.Memory`."""
+    """`mqtt_bridge.core.packets.Memory`, for a run that has the session's lease."""
 
-    def __init__(self, metadata: Metadata) -> None:
-        self._packets = metadata.mqtt_packets
+    def __init__(self, metadata: Metadata, run: str) -> None:
+        self._packets, self._run = metadata.mqtt_packets, run
 
     async def recall(self, session: str) -> list[Remembered]:
         return [Remembered(r.packet_id, r.id, r.digest, r.number) for r in await self._packets.recall(session)]
 
     async def remember(self, session: str, packets: list[Remembered]) -> None:
         rows = [MqttPacket(r.packet_id, r.id, r.digest, r.number) for r in packets]
-        await self._packets.remember(session, rows)
+        if not await self._packets.remember(session, rows, self._run):
+            raise Lost("another bridge has the session")
 
 
 class StoredAccounts:
@@ -53,12 +64,28 @@ class StoredAccounts:
 
 
 class StoredLease:
-    """Whether this run leads."""
+    """Whether this run leads. clock: seconds, whatever this process was doing meanwhile."""
 
-    def __init__(self, metadata: Metadata, name: str, run: str, seconds: float) -> None:
-        self._leases, self._name, self._run = metadata.leases, name, run
+    def __init__(
+        self, leases: Leases, name: str, run: str, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._leases, self._name, self._run, self._clock = leases, name, run, clock
+        self._until = 0.0
+        self._is_ours = False
         self.seconds = seconds
 
-    async def hold(self) -> bool:
-        """Take or renew. Raises Unavailable."""
-        return await self._leases.hold(self._name, self._run, self.seconds)
+    async def take(self) -> bool:
+        """Raises Unavailable."""
+        until = self._clock() + self.seconds
+        self._is_ours = await self._leases.hold(self._name, self._run, self.seconds)
+        self._until = until
+        return self._is_ours
+
+    async def renew(self) -> bool:
+        """False where another has had it since `take`. Raises Unavailable."""
+        return self._is_ours and await self.take()
+
+    async def insist(self) -> None:
+        """Returns while it is held for certain: a process that was paused asks first. Raises Lost, Unavailable."""
+        if not self._is_ours or (self._clock() >= self._until and not await self.renew()):
+            raise Lost("another bridge leads")

@@ -183,7 +183,10 @@ class Inbound:
                     break  # it is among the dead letters
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_LAST)
-                again = await _insisting(lambda: put(True))
+                try:
+                    again = await _insisting(lambda: put(True))
+                except Lost:
+                    return
                 if again is None:
                     break
                 stored = again

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -48,6 +48,7 @@ class Stream(Protocol):
 
     async def next(self) -> list[bus.Event]: ...
     def ack(self, partition: int, offset: int, state: bytes = b"") -> None: ...
+    async def owned(self, partitions: Iterable[int]) -> set[int]: ...
 
 
 def push(item: Item, also: str = "") -> tuple[str, bytes]:
@@ -168,17 +169,24 @@ class Outbound:
         self._todo = deque(entry for line in lines for entry in line.entries if not entry.is_confirmed)
         flight = _Flight()
         while flight.failure is None:
-            while self._todo and flight.under_way < connection.window:
-                entry = self._todo.popleft()
-                if entry.lapses <= self._clock() * 1000:  # the stream kept it for longer than it may live
-                    entry.is_confirmed = True
-                    self._acknowledge(entry.line)
-                elif entry.line.is_ours and entry.message is not None:
-                    flight.under_way += 1
-                    connection.publish(*entry.message).add_done_callback(partial(self._answered, flight, entry))
+            count = min(len(self._todo), connection.window - flight.under_way)
+            if count > 0:
+                await self._publish(connection, flight, [self._todo.popleft() for _ in range(count)])
+                continue
             self._wake.clear()
             await self._wake.wait()
         raise flight.failure
+
+    async def _publish(self, connection: Connection, flight: _Flight, entries: list[_Entry]) -> None:
+        # A bridge that was paused wakes up with messages that another has sent meanwhile, and later ones, too.
+        ours = await self._stream.owned({entry.line.partition for entry in entries})
+        for entry in entries:
+            if entry.lapses <= self._clock() * 1000:  # the stream kept it for longer than it may live
+                entry.is_confirmed = True
+                self._acknowledge(entry.line)
+            elif entry.line.is_ours and entry.line.partition in ours and entry.message is not None:
+                flight.under_way += 1
+                connection.publish(*entry.message).add_done_callback(partial(self._answered, flight, entry))
 
     def _answered(self, flight: _Flight, entry: _Entry, confirmed: asyncio.Future[None]) -> None:
         flight.under_way -= 1

@@ -126,7 +126,8 @@ class Database:
     def __init__(self, url: str, pool: int = POOL, timeout: float = TIMEOUT) -> None:
         self.url = url
         self._engine = connect(url, pool=pool)
-        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        """Each statement is a transaction of its own."""
         self._timeout = timeout
         self._strays: set[asyncio.Task[Any]] = set()
         self._listeners: list[Committed] = []
@@ -147,19 +148,19 @@ class Database:
         self, work: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         async def run() -> T:
-            async with self._reader.connect() as connection:
+            async with self.reader.connect() as connection:
                 return await work(Transaction(connection), *args, **kwargs)
 
-        return await self._bounded(run(), self._timeout)
+        return await self.bounded(run())
 
     async def write(
         self, work: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._bounded(self._write(lambda t: work(t, *args, **kwargs)), self._timeout)
+        return await self.bounded(self._write(lambda t: work(t, *args, **kwargs)))
 
     async def hold(self, work: Callable[[Transaction], Awaitable[T]], timeout: float) -> T:
         """`write` with a deadline of its own, for work that waits for others inside the transaction."""
-        return await self._bounded(self._write(work), timeout)
+        return await self.bounded(self._write(work), timeout)
 
     async def _write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         for left in reversed(range(TRIES)):
@@ -177,10 +178,11 @@ class Database:
             return result
         raise AssertionError("the last try returns or raises")
 
-    async def _bounded(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
+    async def bounded(self, work: Coroutine[Any, Any, T], timeout: float = 0) -> T:
+        """Its result within the timeout (0: the usual one). Raises errors of `skep.errors`."""
         task = asyncio.create_task(work)
         try:
-            done, _ = await asyncio.wait({task}, timeout=timeout)
+            done, _ = await asyncio.wait({task}, timeout=timeout or self._timeout)
         except asyncio.CancelledError:
             self._abandon(task)
             raise
@@ -205,3 +207,46 @@ class Database:
         self._strays.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+class Kept:
+    """One connection that stays open between its uses, for what is to end with it: session locks. A use that fails or
+    is cancelled ends it, and the next one has another. appear: run first on each. It counts among those of the pool.
+    """
+
+    def __init__(self, database: Database, appear: Callable[[Transaction], Awaitable[None]]) -> None:
+        self._database, self._appear = database, appear
+        self._connection: AsyncConnection | None = None
+        self._turn = asyncio.Lock()
+
+    async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """As `Database.read`, one after the other."""
+        async with self._turn:
+            # Out of here meanwhile: what is abandoned takes its connection with it.
+            connection, self._connection = self._connection, None
+            result, self._connection = await self._database.bounded(self._run(connection, work))
+        return result
+
+    async def _run(
+        self, connection: AsyncConnection | None, work: Callable[[Transaction], Awaitable[T]]
+    ) -> tuple[T, AsyncConnection]:
+        try:
+            if connection is None:
+                connection = await self._database.reader.connect()
+                await self._appear(Transaction(connection))
+            return await work(Transaction(connection)), connection
+        except BaseException:
+            if connection is not None:
+                await _ended(connection)
+            raise
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _ended(connection)
+
+
+async def _ended(connection: AsyncConnection) -> None:
+    """Not back into the pool: its session would live on there."""
+    await connection.invalidate()
+    await connection.close()

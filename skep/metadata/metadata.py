@@ -9,7 +9,8 @@ from .configuration import Configurations
 from .database import POOL, TIMEOUT, Database, Transaction
 from .device_types import DeviceTypes
 from .devices import Devices
-from .mqtt import Leases, MqttClients, MqttPackets
+from .leases import Leases
+from .mqtt import MqttClients, MqttPackets
 from .mqtt_passwords import MqttPasswords
 from .networks import Networks
 from .plugin_sockets import PluginSockets
@@ -45,6 +46,7 @@ class Metadata:
         """Nothing is asked of the server: a service starts while it is away, and connects when it is needed."""
 
     async def stop(self) -> None:
+        await self.leases.close()
         await self.database.close()
 
     async def migrate(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 
 from msgspec import Struct
 from sqlalchemy import (
@@ -11,9 +10,6 @@ from sqlalchemy import (
     Integer,
     String,
     bindparam,
-    delete,
-    func,
-    or_,
     select,
     text,
 )
@@ -21,7 +17,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .database import Database, Transaction
-from .tables import leases, mqtt_clients, mqtt_packets
+from .leases import held_by
+from .tables import mqtt_clients, mqtt_packets
 
 ENTITY = "mqtt_client"
 """Of `Changed`; ids are client ids."""
@@ -72,37 +69,10 @@ class MqttPackets:
         rows = await self._database.read(Transaction.all, query)
         return [MqttPacket(row.packet_id, row.id, row.digest, row.number) for row in rows]
 
-    async def remember(self, session: str, packets: list[MqttPacket]) -> None:
-        """Instead of what was remembered of the same identifiers."""
-        await self._database.write(_remember, session, packets)
-
-
-class Leases:
-    """Who does what only one process may do at a time. Times are PostgreSQL's."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def hold(self, name: str, holder: str, seconds: float) -> bool:
-        """Take or renew; False where another holds it."""
-        return await self._database.write(_hold, name, holder, seconds)
-
-    async def release(self, name: str, holder: str) -> None:
-        query = delete(leases).where(leases.c.name == name, leases.c.holder == holder)
-        await self._database.write(Transaction.run, query)
-
-
-async def _hold(t: Transaction, name: str, holder: str, seconds: float) -> bool:
-    until = func.clock_timestamp() + timedelta(seconds=seconds)
-    new = upsert(leases).values(name=name, holder=holder, until=until)
-    held = await t.first(
-        new.on_conflict_do_update(
-            index_elements=[leases.c.name],
-            set_={"holder": new.excluded.holder, "until": new.excluded.until},
-            where=or_(leases.c.holder == holder, leases.c.until < func.clock_timestamp()),
-        ).returning(leases.c.name)
-    )
-    return held is not None
+    async def remember(self, session: str, packets: list[MqttPacket], holder: str) -> bool:
+        """Instead of what was remembered of the same identifiers. False, and nothing is, where the lease of the
+        session's name is not the holder's any more."""
+        return await self._database.write(_remember, session, packets, holder)
 
 
 async def bind_within(t: Transaction, client: MqttClient) -> bool:
@@ -122,9 +92,12 @@ async def bind_within(t: Transaction, client: MqttClient) -> bool:
     return bound is not None
 
 
-async def _remember(t: Transaction, session: str, packets: list[MqttPacket]) -> None:
+async def _remember(t: Transaction, session: str, packets: list[MqttPacket], holder: str) -> bool:
+    if not await held_by(t, session, holder):
+        return False
     columns = {name: [getattr(p, name) for p in packets] for name in MqttPacket.__struct_fields__}
     await t.connection.execute(_REMEMBER, {"session": session, **columns})
+    return True
 
 
 # Arrays: one statement, however many packets, so that neither side has to prepare another one.

@@ -6,8 +6,12 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import text
 
+from skep import errors
 from skep.metadata import Caches
+from skep.metadata.database import Transaction
+from skep.metadata.leases import PRESENCE, held_by
 from skep.metadata.mqtt import MqttClient, MqttPacket
 from tests.contract.metadata_support import admin, client, opened, unique
 
@@ -57,12 +61,38 @@ async def test_the_cache_hears_of_a_binding(metadata):
 async def test_packets_are_remembered_by_session(metadata):
     first = [MqttPacket(1, 2**52, 2**62, 1), MqttPacket(2, 5, 6, 2)]
     session, other = unique("s"), unique("s")
-    await metadata.mqtt_packets.remember(session, first)
-    await metadata.mqtt_packets.remember(other, [MqttPacket(1, 9, 9, 1)])
+    for name in (session, other):
+        await metadata.leases.hold(name, "a", 60)
+    assert await metadata.mqtt_packets.remember(session, first, "a")
+    assert await metadata.mqtt_packets.remember(other, [MqttPacket(1, 9, 9, 1)], "a")
     newer = MqttPacket(2, 7, 8, 3)
-    await metadata.mqtt_packets.remember(session, [newer])
+    assert await metadata.mqtt_packets.remember(session, [newer], "a")
     recalled = await metadata.mqtt_packets.recall(session)
     assert sorted(recalled, key=lambda p: p.packet_id) == [first[0], newer]
+
+
+async def test_who_has_the_session_remembers(metadata):
+    """One that was paused wakes up and goes on with what it was about to do."""
+    session, theirs = unique("s"), MqttPacket(1, 1, 1, 1)
+    assert not await metadata.mqtt_packets.remember(session, [theirs], "a")
+    await metadata.leases.hold(session, "a", -1)
+    assert await metadata.mqtt_packets.remember(session, [theirs], "a")  # nobody else came
+    await metadata.leases.hold(session, "b", 60)
+    assert not await metadata.mqtt_packets.remember(session, [MqttPacket(1, 2, 1, 2)], "a")
+    assert await metadata.mqtt_packets.recall(session) == [theirs]
+
+
+async def test_nobody_takes_a_session_while_something_is_remembered(metadata):
+    session = unique("s")
+    await metadata.leases.hold(session, "a", -1)
+    async with metadata.database.reader.connect() as connection:
+        await connection.execute(text("BEGIN"))
+        assert await held_by(Transaction(connection), session, "a")
+        taking = asyncio.create_task(metadata.leases.hold(session, "b", 60))
+        await _waiting_for_a_lock(metadata, "INSERT INTO leases")
+        assert not taking.done()
+        await connection.execute(text("COMMIT"))
+    assert await taking
 
 
 async def test_one_holds_a_lease_at_a_time(metadata):
@@ -87,3 +117,51 @@ async def test_many_want_a_lease(metadata):
     name = unique("lease")
     won = await asyncio.gather(*(metadata.leases.hold(name, f"h{n}", 60) for n in range(8)))
     assert sum(won) == 1
+
+
+async def test_the_lease_of_one_who_is_gone_is_anybodys_at_once(metadata, postgres_url):
+    name = unique("lease")
+    async with opened(postgres_url) as other:
+        assert await other.leases.hold(name, "other", 60)
+        assert not await metadata.leases.hold(name, "a", 60)
+        await _cut(metadata, "other")
+        assert await metadata.leases.hold(name, "a", 60)
+        with pytest.raises(errors.Unavailable):  # it learns that it was cut, and then that it is late
+            await other.leases.hold(name, "other", 60)
+        assert not await other.leases.hold(name, "other", 60)
+    assert await metadata.leases.hold(name, "a", 60)
+
+
+async def test_who_stops_leaves_its_leases(metadata, postgres_url):
+    name = unique("lease")
+    async with opened(postgres_url) as other:
+        assert await other.leases.hold(name, "other", 60)
+    assert await metadata.leases.hold(name, "a", 60)
+
+
+async def test_a_lease_that_was_looked_at_is_still_held(metadata, postgres_url):
+    """Those who want it see whether its holder lives: that leaves nothing behind, with either of them."""
+    name = unique("lease")
+    async with opened(postgres_url) as other:
+        assert await other.leases.hold(name, "other", 60)
+        for _ in range(3):
+            assert not await metadata.leases.hold(name, "a", 60)
+            assert await other.leases.hold(name, "other", 60)
+
+
+async def _cut(metadata, holder):
+    """What the kernel does with the connections of a process that was killed."""
+    of_holder = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND classid = :presence"
+        " AND objid = hashtext(:holder)::bigint & 4294967295"
+    )
+    async with metadata.database.reader.connect() as connection:
+        cut = (await connection.execute(text(of_holder), {"presence": PRESENCE, "holder": holder})).all()
+    assert cut == [(True,)]
+
+
+async def _waiting_for_a_lock(metadata, statement):
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :begins"
+    async with metadata.database.reader.connect() as connection, asyncio.timeout(10):
+        while not (await connection.execute(text(waiting), {"begins": f"{statement}%"})).scalar():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -26,6 +26,7 @@ from mqtt_bridge.adapters.connection import Options
 from mqtt_bridge.adapters.dynsec import Control, DynamicSecurity
 from mqtt_bridge.core import dynsec, roles
 from mqtt_bridge.core.dynsec import Account
+from mqtt_bridge.core.packets import Lost
 from mqtt_bridge.core.roles import LITERAL, PATTERN, RECEIVE, SEND, Entry
 from skep import access
 from skep.access import CLIENT, User
@@ -47,9 +48,18 @@ class Lease:
 
     def __init__(self) -> None:
         self.is_ours = True
+        self.refused = asyncio.Event()
 
-    async def hold(self) -> bool:
+    async def take(self) -> bool:
         return self.is_ours
+
+    async def renew(self) -> bool:
+        return self.is_ours
+
+    async def insist(self) -> None:
+        if not self.is_ours:
+            self.refused.set()
+            raise Lost("another leads")
 
 
 class Kept:
@@ -58,7 +68,8 @@ class Kept:
     def __init__(self, machine: Machine, options: Options | None = None) -> None:
         self.accounts: list[Account] = []
         self.looked = asyncio.Event()
-        self.session = DynamicSecurity(options or machine.options, self._wanted, Lease())
+        self.lease = Lease()
+        self.session = DynamicSecurity(options or machine.options, self._wanted, self.lease)
 
     async def _wanted(self) -> list[Account]:
         self.looked.set()
@@ -121,6 +132,16 @@ async def with_control(machine: Machine, work: Callable[[Control], Awaitable[Non
         await work(control[0])
     finally:
         await connection.close()
+
+
+async def test_who_lost_its_lease_while_it_was_paused_changes_nothing(machine: Machine, kept: Kept) -> None:
+    await kept.set(account("ann", 1), account("bob", 2))
+    kept.lease.is_ours = False
+    kept.accounts = [account("ann", 1)]
+    kept.session.changed()
+    async with asyncio.timeout(10):
+        await kept.lease.refused.wait()
+    assert "bob" in (await state(machine)).clients
 
 
 async def test_accounts_get_in_as_themselves_only(machine: Machine, kept: Kept) -> None:

@@ -216,6 +216,8 @@ class Site:
     def __init__(self, broker: str, engines: str = "light", late: bool = True, **settings: str) -> None:
         kind = BROKERS[broker]
         own = {"MQTT": "true", "MQTT_BRIDGE_PASSWORD": BRIDGE_PASSWORD, **kind.settings}
+        if "MQTT_BRIDGES" in settings:
+            own["MQTT_HOOKS_PORT"] = str(ports.free_row(int(settings["MQTT_BRIDGES"])))
         self.suite = Suite(engines, **{**own, **settings})
         self.broker = kind(self.suite)
         self._late = late
@@ -227,7 +229,7 @@ class Site:
                 start()
             # What is published before is acknowledged by the broker, and for nobody.
             until(
-                lambda: "inbound: the broker hands on" in self.suite.logs("mqtt-bridge"), "the bridge is not there", 60
+                lambda: "inbound: the broker hands on" in self.suite.logs("mqtt-bridge*"), "the bridge is not there", 60
             )
         except BaseException:
             self.stop()
@@ -318,6 +320,18 @@ class World:
         """Of `mine`, for everything, unless the claims say otherwise."""
         soon = int(time.time() * 1000) + 600_000
         return self.suite.sign({"u": self.mine.id, "a": [0], "n": ["*"], "dt": ["*"], "t": 1, "e": soon, **claims})
+
+    def leader(self) -> str:
+        """The run of the bridge that takes, or took last, what devices publish."""
+        with psycopg.connect(database_url(self.suite)) as connection:
+            row = connection.execute("SELECT holder FROM leases WHERE name = 'skep-bridge'").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    @staticmethod
+    def process(run: str) -> str:
+        """The launcher's name for it."""
+        return run.partition(".")[0].removesuffix("-1")
 
     def packets(self) -> int:
         """How many QoS 1 packets bridges have taken so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 
 import pytest
@@ -21,10 +21,14 @@ class Stream:
     def __init__(self) -> None:
         self.events: asyncio.Queue[list[bus.Event]] = asyncio.Queue()
         self.acked: list[tuple[int, int]] = []
+        self.foreign: set[int] = set()
         self.states: list[bytes] = []
 
     async def next(self) -> list[bus.Event]:
         return await self.events.get()
+
+    async def owned(self, partitions: Iterable[int]) -> set[int]:
+        return set(partitions) - self.foreign
 
     def ack(self, partition: int, offset: int, state: bytes = b"") -> None:
         self.acked.append((partition, offset))
@@ -238,3 +242,18 @@ def test_push(kind: int, topic: str, action: str, entity: str) -> None:
 def test_a_push_of_nothing() -> None:
     with pytest.raises(ValueError, match="without a message"):
         push(Item(0, 0, NOTIFICATION))
+
+
+async def test_who_was_paused_sends_nothing_that_is_anothers_by_now(bridge: Bridge) -> None:
+    """It learns so a moment later from the stream."""
+    connection = await bridge.connect(window=1)
+    await bridge.come(assigned(), assigned(1), records(*(record(n, f"n{n}") for n in range(3))))
+    bridge.stream.foreign = {0}
+    connection.confirm(0)
+    await bridge.come(records(record(0, "m0"), partition=1))
+    assert connection.published == ["n0", "m0"]
+    await bridge.come(bus.Revoked([0]), assigned(0))
+    bridge.stream.foreign = set()
+    connection.confirm(1)
+    await bridge.come(records(record(5, "n5")))
+    assert connection.published == ["n0", "m0", "n5"]
