@@ -291,12 +291,13 @@ class World:
         assert status == 201
         assert made["clientId"] == client_id  # type: ignore[index]
         account = made["login"], made["password"]  # type: ignore[index]
-        until(lambda: self._gets_in(client_id, account), "the broker does not know the MQTT password")
+        until(lambda: self.gets_in(client_id, account, self.port), "the broker does not know the MQTT password")
         return account
 
-    def _gets_in(self, client_id: str, account: tuple[str, str]) -> bool:
+    @staticmethod
+    def gets_in(client_id: str, account: tuple[str, str], port: int, ca: str = "") -> bool:
         try:
-            Client(self.port, client_id, *account).close()
+            Client(port, client_id, *account, ca=ca).close()
         except NotConnected:
             return False
         return True
