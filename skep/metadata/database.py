@@ -222,23 +222,22 @@ class Kept:
     async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """As `Database.read`, one after the other."""
         async with self._turn:
-            # Out of here meanwhile: what is abandoned takes its connection with it.
-            connection, self._connection = self._connection, None
-            result, self._connection = await self._database.bounded(self._run(connection, work))
-        return result
+            return await self._database.bounded(self._run(work))
 
-    async def _run(
-        self, connection: AsyncConnection | None, work: Callable[[Transaction], Awaitable[T]]
-    ) -> tuple[T, AsyncConnection]:
+    async def _run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        # Out of the next one's way: what is abandoned takes its connection with it.
+        connection, self._connection = self._connection, None
         try:
             if connection is None:
                 connection = await self._database.reader.connect()
                 await self._appear(Transaction(connection))
-            return await work(Transaction(connection)), connection
+            result = await work(Transaction(connection))
         except BaseException:
             if connection is not None:
                 await _ended(connection)
             raise
+        self._connection = connection
+        return result
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None

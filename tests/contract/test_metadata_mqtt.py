@@ -132,6 +132,32 @@ async def test_the_lease_of_one_who_is_gone_is_anybodys_at_once(metadata, postgr
     assert await metadata.leases.hold(name, "a", 60)
 
 
+@pytest.mark.parametrize("at_end", [False, True])
+async def test_a_renewal_that_is_cancelled_leaves_nothing_behind(metadata, monkeypatch, at_end):
+    name = unique("lease")
+    bounded = metadata.database.bounded
+    assert await metadata.leases.hold(name, "a", 60)
+
+    async def cancelled(work):
+        async def run():
+            if not at_end:
+                asyncio.get_running_loop().call_soon(renewal.cancel)
+            result = await work
+            renewal.cancel()
+            return result
+
+        return await bounded(run())
+
+    for _ in range(12):  # more than the pool has
+        with monkeypatch.context() as patched:
+            patched.setattr(metadata.database, "bounded", cancelled)
+            renewal = asyncio.create_task(metadata.leases.hold(name, "a", 60))
+            await asyncio.gather(renewal, return_exceptions=True)
+            assert renewal.cancelled()
+    assert await metadata.leases.hold(name, "a", 60)
+    assert not await metadata.leases.hold(name, "b", 60)
+
+
 async def test_who_stops_leaves_its_leases(metadata, postgres_url):
     name = unique("lease")
     async with opened(postgres_url) as other:
