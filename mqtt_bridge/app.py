@@ -18,10 +18,10 @@ from mqtt_bridge.adapters.broker import Broker, Door
 from mqtt_bridge.adapters.connection import Options
 from mqtt_bridge.adapters.dynsec import DynamicSecurity
 from mqtt_bridge.adapters.platform import BusLogins, BusPlatform
-from mqtt_bridge.adapters.sessions import Evictor, InboundSession, OutboundSession
+from mqtt_bridge.adapters.sessions import Evictor, InboundSession, OutboundSession, Turns
 from mqtt_bridge.adapters.storage import StoredAccounts, StoredLease, StoredMemory, StoredRegistry
 from mqtt_bridge.api import hooks
-from mqtt_bridge.core import interests
+from mqtt_bridge.core import interests, sharing
 from mqtt_bridge.core.accounts import Accounts
 from mqtt_bridge.core.acl import Acl
 from mqtt_bridge.core.authority import Authority
@@ -31,6 +31,7 @@ from mqtt_bridge.core.leading import Led
 from mqtt_bridge.core.numbering import Numbering
 from mqtt_bridge.core.outbound import Outbound
 from mqtt_bridge.core.packets import Lost, Refused
+from mqtt_bridge.core.sharing import Subscription
 from mqtt_bridge.core.watch import Watch
 from mqtt_bridge.settings import BROKER, Settings
 from skep import bus, errors, logs, run, settings
@@ -92,15 +93,9 @@ class Bridge:
         self._settings = s = settings
         self._shared = shared = Shared(s)
         self._hooks = HTTPServer(Application(hooks.handlers(shared.authority)), max_buffer_size=MAX_HOOK_BODY)
-        platform = BusPlatform(shared.bus, shared.clients, shared.caches)
-        memory = StoredMemory(shared.metadata, shared.bus.run)
-        lease = StoredLease(shared.metadata.leases, s.session, shared.bus.run, s.lease)
-        self._inbound = InboundSession(
-            msgspec.structs.replace(self._options(), client_id=s.session, persistent=True),
-            lambda numbering, respond, pause: Inbound(Led(platform, lease), numbering, respond, pause),
-            lambda: Numbering(memory, s.session, s.receive if s.renumbers else 0),
-            lease,
-        )
+        self._platform = BusPlatform(shared.bus, shared.clients, shared.caches)
+        self._memory = StoredMemory(shared.metadata, shared.bus.run)
+        self._turns = Turns()
         self._watch = Watch(shared.clients)
         self._changes = asyncio.Event()
         shared.authority.on_admitted(self._watch.admitted)
@@ -116,6 +111,33 @@ class Bridge:
         # Whichever entity: nearly all of them say what somebody sees.
         shared.caches.on_change(lambda entity, ids: kept.changed())
         return kept
+
+    async def _take_in(self) -> None:
+        """By all sessions, as far as other bridges do not have them."""
+        s = self._settings
+        while True:
+            try:
+                known = await self._shared.metadata.leases.names(s.session)
+            except errors.Unavailable as error:
+                log.warning("waiting for PostgreSQL: %s", error)
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
+                break
+        async with asyncio.TaskGroup() as group:
+            for name, subscription in sharing.sessions(s.session, s.sessions, known).items():
+                group.create_task(self._inbound(name, subscription).run())
+
+    def _inbound(self, name: str, subscription: Subscription) -> InboundSession:
+        s, shared = self._settings, self._shared
+        lease = StoredLease(shared.metadata.leases, name, shared.bus.run, s.lease)
+        return InboundSession(
+            msgspec.structs.replace(self._options(), client_id=name, persistent=True),
+            lambda numbering, respond, pause: Inbound(Led(self._platform, lease), numbering, respond, pause),
+            lambda: Numbering(self._memory, name, s.receive if s.renumbers else 0),
+            lease,
+            subscription,
+            self._turns,
+        )
 
     def _options(self) -> Options:
         s = self._settings
@@ -140,8 +162,8 @@ class Bridge:
         outbound = Outbound(stream, self._settings.escape)
         # Before the sessions: the broker asks the hooks about them.
         self._hooks.listen(self._settings.hooks_port, self._settings.host)
-        sessions = OutboundSession(self._options(), outbound).run(), self._inbound.run()
-        for work in (outbound.follow(), *sessions, self._evict()):
+        sending = OutboundSession(self._options(), outbound).run()
+        for work in (outbound.follow(), sending, self._take_in(), self._evict()):
             shared.begin(work)
         if self._dynsec is not None:
             shared.begin(self._dynsec.run())

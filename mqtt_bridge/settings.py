@@ -37,6 +37,12 @@ class Settings(settings.Base):
         "skep-bridge",
         "client id of the session that takes what devices publish, one bridge at a time; nobody else may begin so",
     )
+    sessions: int = field(
+        "MQTT_INBOUND_SESSIONS",
+        1,
+        "sessions that take what devices publish; several share it by $share (MQTT 5), and not in order",
+        minimum=1,
+    )
     escape: str = field("MQTT_ESCAPE", "", "further characters to percent-encode in names: .* for RabbitMQ")
     renumbers: bool = field(
         "MQTT_RENUMBERS", False, "the broker gives what it sends again other packet identifiers: true for RabbitMQ"
@@ -66,6 +72,8 @@ class Settings(settings.Base):
             yield f"MQTT_ROLE={self.role} is neither {BRIDGE} nor {BROKER}"
         if self.version not in ("auto", "5", "3.1.1"):
             yield f"MQTT_VERSION={self.version} is none of auto, 5, 3.1.1"
+        if self.sessions > 1 and (self.version == "3.1.1" or self.renumbers):
+            yield f"MQTT_INBOUND_SESSIONS={self.sessions} needs a broker that speaks MQTT 5"
         if not self.password:
             yield "MQTT_BRIDGE_PASSWORD is not set"
         if self.tls_key and not self.tls_cert:

@@ -68,6 +68,11 @@ class Connection:
         self._client = self._make()
 
     @property
+    def shares(self) -> bool:
+        """Whether the broker may know shared subscriptions, which are MQTT 5's."""
+        return self._version == MQTTProtocolVersion.MQTTv5
+
+    @property
     def window(self) -> int:
         """Packets that may be unconfirmed at a time."""
         return self._send_window
@@ -122,6 +127,7 @@ class Connection:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = lambda c, u, mid, reasons, properties: self._on_subscribe(c, u, mid, [], properties)
         client.on_socket_open = self._socket_opens
         client.on_socket_close = self._socket_closes
         client.on_socket_register_write = self._write_when_possible
@@ -166,6 +172,16 @@ class Connection:
         self._subscribing[mid] = granted
         async with asyncio.timeout(timeout or self._options.timeout):
             await granted
+
+    async def unsubscribe(self, filters: list[str]) -> None:
+        """Returns when the broker has done so, or never had them. Raises Lost, TimeoutError."""
+        result, mid = self._client.unsubscribe(filters)
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise Lost("not connected")
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._subscribing[mid] = done
+        async with asyncio.timeout(self._options.timeout):
+            await done
 
     def acknowledge(self, packet: Packet) -> None:
         """PUBACK; nothing where the connection is gone: the broker will send it again."""

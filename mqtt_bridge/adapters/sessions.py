@@ -12,12 +12,12 @@ import msgspec
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from mqtt_bridge.adapters.connection import Connection, Options
-from mqtt_bridge.core import topics
 from mqtt_bridge.core.inbound import Inbound
 from mqtt_bridge.core.leading import Lease, led
 from mqtt_bridge.core.numbering import Numbering
 from mqtt_bridge.core.outbound import Outbound
 from mqtt_bridge.core.packets import Lost, Packet, Refused
+from mqtt_bridge.core.sharing import Subscription
 from skep import errors
 
 log = logging.getLogger("mqtt_bridge")
@@ -25,6 +25,8 @@ log = logging.getLogger("mqtt_bridge")
 VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
 RETRY_FIRST, RETRY_LAST = 0.1, 2.0
 SUBSCRIBE_SECONDS = 60.0
+SPREAD_SECONDS = 2.0
+"""So much later for each session it has does a bridge take another one."""
 
 Serve = Callable[[Connection], Awaitable[None]]
 MakeInbound = Callable[[Numbering, Callable[[str, bytes], Awaitable[None]], Callable[[bool], None]], Inbound]
@@ -91,21 +93,50 @@ class OutboundSession(Session):
             await connection.close()
 
 
+class Turns:
+    """Of the sessions that one bridge may have: they are taken one after the other, the later the more it has, so that
+    bridges which come together get as many each."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self.taken = 0
+
+    async def take(self, lease: Lease) -> bool:
+        """Raises Unavailable."""
+        async with self._turn:
+            await asyncio.sleep(SPREAD_SECONDS * self.taken)
+            return await lease.take()
+
+
 class InboundSession(Session):
     """Persistent: what is published while it is away waits at the broker. One bridge at a time has it, by a lease."""
 
-    def __init__(self, options: Options, make: MakeInbound, numbering: Callable[[], Numbering], lease: Lease) -> None:
-        super().__init__("inbound")
+    def __init__(
+        self,
+        options: Options,
+        make: MakeInbound,
+        numbering: Callable[[], Numbering],
+        lease: Lease,
+        subscription: Subscription,
+        turns: Turns,
+    ) -> None:
+        super().__init__(options.client_id)
         self._dialler, self._make, self._numbering, self._lease = Dialler(options), make, numbering, lease
-        self.leads = False
+        self._subscription, self._turns = subscription, turns
 
     async def run(self) -> None:
         await self.keep(self._serve)
 
     async def _serve(self) -> None:
-        self.leads = await self._lease.take()
-        if not self.leads:
+        if not await self._turns.take(self._lease):
             return
+        self._turns.taken += 1
+        try:
+            await self._served()
+        finally:
+            self._turns.taken -= 1
+
+    async def _served(self) -> None:
         arrived: list[Packet] = []
         receive: Callable[[Packet], None] = arrived.append
         connection = await self._dialler.connection(lambda packet: receive(packet))
@@ -117,16 +148,20 @@ class InboundSession(Session):
             receive(packet)
         try:
             # A broker may want what waits to be acknowledged before it answers a SUBSCRIBE.
-            await until_closed(connection, inbound.run(), _subscribed(connection), led(self._lease))
+            await until_closed(connection, inbound.run(), self._subscribed(connection), led(self._lease))
         finally:
             await connection.close()
-            self.leads = False
 
-
-async def _subscribed(connection: Connection) -> None:
-    await connection.subscribe(list(topics.INBOUND), SUBSCRIBE_SECONDS)
-    log.info("inbound: the broker hands on what is asked and inserted")
-    await asyncio.wait([connection.closed])
+    async def _subscribed(self, connection: Connection) -> None:
+        wanted, unwanted = self._subscription.wanted, self._subscription.unwanted
+        if self._subscription.is_shared and not connection.shares:
+            raise Refused("several sessions need a broker that speaks MQTT 5")
+        if wanted:
+            await connection.subscribe(list(wanted), SUBSCRIBE_SECONDS)
+        if unwanted and connection.shares:
+            await connection.unsubscribe(list(unwanted))
+        log.info("inbound: the broker hands on what is asked and inserted")
+        await asyncio.wait([connection.closed])
 
 
 class Evictor:

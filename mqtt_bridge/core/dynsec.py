@@ -29,8 +29,15 @@ PREFIX = "skep-user-"
 """Of the names of our roles; the user's id follows."""
 DEFAULTS = {SEND: False, RECEIVE: False, "subscribe": False, "unsubscribe": True}
 """What is not listed is denied."""
-OWN = frozenset(Entry(kind, f"{ROOT}/#") for kind in (SEND, RECEIVE, PATTERN))
-"""What the bridge's account needs beside the plugin's topics."""
+OWN = frozenset(
+    (
+        Entry(SEND, f"{ROOT}/#"),
+        Entry(RECEIVE, f"{ROOT}/#"),
+        Entry(PATTERN, f"{ROOT}/#"),
+        Entry(PATTERN, f"$share/+/{ROOT}/#"),
+    )
+)
+"""What the bridge's account needs beside the plugin's topics: 2.0.11 does not look behind `$share`."""
 
 Command = dict[str, Any]
 

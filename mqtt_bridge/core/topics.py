@@ -28,6 +28,7 @@ RESERVED = frozenset({REQUEST, RESPONSE, INSERT, *KINDS})
 """Second levels below `dh` that mean something."""
 INBOUND = (f"{ROOT}/{REQUEST}/#", f"{ROOT}/{INSERT}/#")
 """What the bridge subscribes to."""
+
 MAX_CLIENT_ID = 128
 
 _UNSAFE = re.compile(r"[%/+#\x00]")
@@ -43,6 +44,11 @@ class Request(NamedTuple):
 class Insert(NamedTuple):
     device_id: str
     name: str
+
+
+def shared(group: str) -> tuple[str, ...]:
+    """`INBOUND`, for one of several that share it (MQTT 5.0, 4.8.2)."""
+    return tuple(f"$share/{group}/{filter_}" for filter_ in INBOUND)
 
 
 def escape(text: str, also: str = "") -> str:

@@ -33,6 +33,11 @@ class Leases:
             kept = self._kept[holder] = Kept(self._database, lambda t: _appear(t, holder))
         return await kept.run(lambda t: _hold(t, name, holder, seconds))
 
+    async def names(self, beginning: str) -> list[str]:
+        """Of all leases that there ever were."""
+        query = select(leases.c.name).where(leases.c.name.startswith(beginning, autoescape=True))
+        return [row.name for row in await self._database.read(Transaction.all, query)]
+
     async def release(self, name: str, holder: str) -> None:
         query = delete(leases).where(leases.c.name == name, leases.c.holder == holder)
         await self._database.write(Transaction.run, query)

@@ -113,6 +113,13 @@ async def test_a_lease_that_ran_out_is_anybodys(metadata):
     assert not await metadata.leases.hold(name, "a", 60)
 
 
+async def test_leases_that_there_were(metadata):
+    name = unique("lease")
+    for each in (f"{name}_a", f"{name}_b", f"{name}Xc"):
+        assert await metadata.leases.hold(each, "a", -1)
+    assert sorted(await metadata.leases.names(f"{name}_")) == [f"{name}_a", f"{name}_b"]
+
+
 async def test_many_want_a_lease(metadata):
     name = unique("lease")
     won = await asyncio.gather(*(metadata.leases.hold(name, f"h{n}", 60) for n in range(8)))
