@@ -202,7 +202,7 @@ class BrokerApp:
         for name in ("amqtt", "transitions", "websockets"):
             logging.getLogger(name).setLevel(logging.ERROR)
         self._shared = Shared(s)
-        self._broker = Broker(self._shared.authority, *_doors(s))
+        self._broker = Broker(self._shared.authority, s.backlog, *_doors(s))
         self._looked_at = asyncio.Event()
         self._shared.caches.on_change(lambda entity, ids: self._looked_at.set() if entity == "user" else None)
 

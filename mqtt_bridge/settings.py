@@ -62,6 +62,12 @@ class Settings(settings.Base):
     hooks_port: int = field("MQTT_HOOKS_PORT", 8120, "port of the hooks that brokers ask; 0 takes a free one")
     send: int = field("MQTT_SEND_WINDOW", 64, "messages to the broker that may be unconfirmed", minimum=1)
     receive: int = field("MQTT_RECEIVE_WINDOW", 500, "packets of the broker that may be unacknowledged", minimum=1)
+    backlog: int = field(
+        "MQTT_BACKLOG",
+        16 << 20,
+        "bytes that may wait for a client (role broker), whose session ends with more; 16 times as many for a bridge",
+        minimum=1,
+    )
     lease: float = field(
         "MQTT_LEASE", 6.0, "seconds after which another bridge takes over from one that hangs", minimum=1
     )

@@ -3,20 +3,24 @@
 What is ours on top of amqtt 0.12.1:
 - CONNECT is decided before amqtt looks for an older session of the client id: it would end that first and ask
   afterwards, so that anybody could cut anybody off.
+- A client that comes again ends its older connection first.
 - A will is refused at CONNECT where its topic would be refused in a PUBLISH.
 - Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
 - A client that connects gets what is retained for its own subscriptions only.
 - QoS 1: see `delivery`.
 - TLS: a client is asked for no certificate.
+- What waits for a client is bounded: see `Broker` and `delivery`.
 - Nothing below `dh/` is retained, and events are checked again as they are handed out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import amqtt.broker
@@ -29,13 +33,15 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import IncomingApplicationMessage, Session
 from msgspec import Struct
 
-from mqtt_bridge.adapters.delivery import Delivering
+from mqtt_bridge.adapters.delivery import CLOSE_SECONDS, Delivering, Waiting
 from mqtt_bridge.core import filters, topics
 from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
 from mqtt_bridge.core.filters import Events
 
 log = logging.getLogger("mqtt_bridge")
 
+BRIDGES = 16
+"""One bridge's backlog in those of clients."""
 PLAIN_REQUEST = f"{topics.ROOT}/{topics.REQUEST}"
 
 
@@ -66,16 +72,24 @@ class Handler(Delivering):
     """Asks who a client is as soon as its CONNECT is read."""
 
     admit: Callable[[Session], Awaitable[bool]]
+    end_older: Callable[[str], Awaitable[None]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ended = asyncio.Event()
 
     @classmethod
     async def init_from_connect(
         cls, reader: ReaderAdapter, writer: WriterAdapter, plugins_manager: Any, loop: Any = None
     ) -> tuple[BrokerProtocolHandler, Session]:
         handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
+        session.retained_messages = Waiting()
+        session.keep_alive += session.keep_alive // 2  # so long it may be silent
         if not await cls.admit(session):
             await ConnackPacket.build(0, BAD_USERNAME_PASSWORD).to_stream(writer)
             await writer.close()
             raise MQTTError("refused")
+        await cls.end_older(session.client_id or "")
         return handler, session
 
 
@@ -93,8 +107,35 @@ class Door(Struct, frozen=True):
         return {f"{kind}-{type}": {"type": type, "bind": f"{self.host}:{port}"} for type, port in ports.items() if port}
 
 
+class Subscriptions(dict[str, list[tuple[Session, int]]]):
+    """By filter. amqtt goes through them and waits in between: when somebody subscribed then, it gave up."""
+
+    def items(self) -> Any:
+        return [(filter_, list(subscribed)) for filter_, subscribed in super().items()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().__iter__()))
+
+
+class Tasks(deque[asyncio.Task[Any]]):
+    """What is on its way to somebody. amqtt keeps what is done behind the first one that is not, messages included."""
+
+    def append(self, task: asyncio.Task[Any]) -> None:
+        super().append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        with contextlib.suppress(ValueError):
+            self.remove(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("a message did not get to a client: %s", error)
+
+
 class Broker(amqtt.broker.Broker):  # type: ignore[misc]
-    def __init__(self, authority: Authority, *doors: Door) -> None:
+    """backlog: bytes that may wait for a client, whose session ends with more; for a bridge BRIDGES times as many, and
+    with more nothing is taken for it."""
+
+    def __init__(self, authority: Authority, backlog: int, *doors: Door) -> None:
         self._tls = {name: door.tls for door in doors for name in door.listeners()}
         # amqtt wants a default, and passes it over where it has no address; its own is 0.0.0.0.
         listeners: dict[str, Any] = {"default": {"bind": None}}
@@ -102,12 +143,21 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
             listeners |= door.listeners()
         plugin = f"{Rights.__module__}.{Rights.__name__}"
         super().__init__({"listeners": listeners, "plugins": {plugin: {}}})
-        self._authority = authority
+        self._authority, self._backlog = authority, backlog
+        self._subscriptions = Subscriptions()
+        self._tasks_queue = Tasks()
+        self._full: Session | None = None
         for made in self.plugins_manager.plugins:
             if isinstance(made, Rights):
                 made.authority = authority
         # amqtt has no place for a handler of one's own but this name of its module.
-        own = {"admit": staticmethod(self._admit), "take": staticmethod(self._take)}
+        own: dict[str, Any] = {
+            "admit": self._admit,
+            "take": self._take,
+            "waits": self._waits,
+            "end_older": self._end_older,
+        }
+        own = {name: staticmethod(method) for name, method in own.items()}
         amqtt.broker.BrokerProtocolHandler = type("Admitting", (Handler,), own)
 
     async def _create_server_instance(
@@ -130,6 +180,58 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         taken: asyncio.Future[IncomingApplicationMessage] = asyncio.get_running_loop().create_future()
         taken.set_result(message)
         return bool(await self._handle_message_delivery(session, self._get_handler(session), taken))
+
+    async def _end_older(self, client_id: str) -> None:
+        """A connection of the same client, before the new one begins: amqtt leaves it open, or takes both for gone."""
+        session, handler = self._sessions.get(client_id, (None, None))
+        if session is None or session.transitions.state != "connected":
+            return
+        await handler.handle_connection_closed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_SECONDS):
+                await handler.ended.wait()
+
+    async def _client_message_loop(self, client_session: Session, handler: BrokerProtocolHandler) -> None:
+        await super()._client_message_loop(client_session, handler)
+        if not handler.ended.is_set():  # amqtt goes on after some of what it refuses, and hears nothing
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            gone.set_result(None)
+            await self._handle_disconnect(client_session, handler, gone)
+
+    async def _handle_disconnect(
+        self, client_session: Session, handler: BrokerProtocolHandler, disconnect_waiter: asyncio.Future[Any]
+    ) -> None:
+        try:
+            await super()._handle_disconnect(client_session, handler, disconnect_waiter)
+        finally:
+            handler.ended.set()
+
+    async def _waits(self, session: Session) -> None:
+        if self._is_bridge(session):
+            if self._is_full(session):
+                self._full = session
+        elif self._is_full(session):
+            log.warning("client %s does not take what it subscribed to: its session ends", session.client_id)
+            await self.disconnect(session.client_id or "")
+
+    def _is_full(self, session: Session) -> bool:
+        return bool(session.retained_messages.bytes > self._backlog * (BRIDGES if self._is_bridge(session) else 1))
+
+    async def _retain_broadcast_message(self, broadcast: dict[str, Any], qos: int, target_session: Session) -> None:
+        await super()._retain_broadcast_message(broadcast, qos, target_session)
+        await self._waits(target_session)
+
+    async def _handle_message_delivery(
+        self, client_session: Session, handler: BrokerProtocolHandler, wait_deliver: asyncio.Future[Any]
+    ) -> bool:
+        """False, and so no PUBACK and the end of the connection, while a bridge has enough to do: who has not got a
+        PUBACK comes again."""
+        message = wait_deliver.result()
+        if self._full is not None and not self._is_full(self._full):
+            self._full = None
+        if self._full is not None and message is not None and topics.inbound(message.topic or "") is not None:
+            return False
+        return bool(await super()._handle_message_delivery(client_session, handler, wait_deliver))
 
     async def _broadcast_message(
         self, session: Session | None, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None
@@ -165,6 +267,9 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
             log.info("a client's rights are gone, and so is its session")
             await found[1].handle_connection_closed()
             await self._delete_session(client_id)
+
+    def _is_bridge(self, session: Session) -> bool:
+        return self._authority.is_bridge(session.username or "")
 
     @property
     def client_ids(self) -> list[str]:

@@ -7,14 +7,20 @@ To clients: amqtt 0.12.1 waits 5 s for a PUBACK and then drops the message; it d
 ends; it answers no SUBSCRIBE before all that waited for a client is acknowledged; and what waited goes out as retained.
 Here a message stays with its session until its PUBACK, goes out again under its identifier when the client comes back,
 and what is new lines up behind what waits.
+
+A client that takes nothing: of QoS 0 it misses what does not fit; one that sends and reads no answers is disconnected;
+of QoS 1 so much may wait, and then its session ends, so that the client learns of it (session present 0). amqtt bounds
+nothing, and waits for such a client to take the rest whenever it closes a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from amqtt.adapters import StreamWriterAdapter, WriterAdapter
 from amqtt.mqtt.constants import QOS_1
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.mqtt.puback import PubackPacket
@@ -23,21 +29,47 @@ from amqtt.session import ApplicationMessage, IncomingApplicationMessage, Outgoi
 
 WINDOW = 200
 """Messages under way to one client."""
+WINDOW_BYTES = 2 << 20
+SENDING, SENDING_BYTES = 1_000, 2 << 20
+"""Packets that may wait for the connection to take them."""
+OVERHEAD = 1_000
+"""Bytes that a message takes besides its payload."""
+CLOSE_SECONDS = 2.0
 RETRY_SECONDS = 10.0
 """For what has QoS 2, of which the platform has nothing."""
 
 
+class Waiting(asyncio.Queue[ApplicationMessage]):
+    """A session's messages, counted in bytes."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self.bytes = 0
+
+    def _put(self, item: ApplicationMessage) -> None:
+        self.bytes += _size(item)
+        super()._put(item)
+
+    def _get(self) -> ApplicationMessage:
+        item: ApplicationMessage = super()._get()
+        self.bytes -= _size(item)
+        return item
+
+
 class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
     """`session.inflight_out`: sent and not acknowledged. `session.retained_messages`: waiting for room, or for a client
-    that is away; nothing bounds it, as in amqtt. take: hands a client's message on; False where the client has to go.
+    that is away. take: hands a client's message on; False where the client has to go. waits: called with a session for
+    which one more message does; ends it where they are too many.
     """
 
     take: Callable[[Session, IncomingApplicationMessage], Awaitable[bool]]
+    waits: Callable[[Session], Awaitable[None]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_open = False
         self._line = asyncio.Lock()
+        self._sending = self._sending_bytes = 0
 
     async def handle_publish(self, publish_packet: PublishPacket) -> None:
         topic, data, qos = publish_packet.topic_name, publish_packet.data, publish_packet.qos
@@ -70,6 +102,7 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
             await self._send(message)
         else:
             self.session.retained_messages.put_nowait(message)
+            await self.waits(self.session)
         return message
 
     async def handle_puback(self, puback: PubackPacket) -> None:
@@ -105,5 +138,42 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
         message.publish_packet = message.build_publish_packet()
         await self._send_packet(message.publish_packet)
 
+    async def _send_packet(self, packet: Any) -> None:
+        size = len(packet.data or b"") if isinstance(packet, PublishPacket) else 0
+        if self._sending >= SENDING or self._sending_bytes > SENDING_BYTES:
+            if not isinstance(packet, PublishPacket) or packet.qos:
+                _abort(self.writer)
+            return
+        self._sending, self._sending_bytes = self._sending + 1, self._sending_bytes + size
+        try:
+            await super()._send_packet(packet)
+        finally:
+            self._sending, self._sending_bytes = self._sending - 1, self._sending_bytes - size
+
+    async def stop(self) -> None:
+        writer = self.writer
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS) as limit:
+                await super().stop()
+        if limit.expired():
+            _abort(writer)
+
+    def handle_read_timeout(self) -> None:
+        """The client has been silent for longer than it said it would be (MQTT 3.1.1, 3.1.2.10)."""
+        _abort(self.writer)
+
     def _has_room(self) -> bool:
-        return len(self.session.inflight_out) < WINDOW
+        under_way = self.session.inflight_out
+        return len(under_way) < WINDOW and sum(map(_size, under_way.values())) < WINDOW_BYTES
+
+
+def _size(message: ApplicationMessage) -> int:
+    return len(message.data or b"") + OVERHEAD
+
+
+def _abort(writer: WriterAdapter | None) -> None:
+    """Close a connection without waiting for the client to take what is under way."""
+    if writer is not None:
+        held: Any = writer
+        connection = held._writer if isinstance(writer, StreamWriterAdapter) else held._protocol
+        connection.transport.abort()
