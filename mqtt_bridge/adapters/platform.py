@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
@@ -48,7 +47,7 @@ class BusPlatform:
             return requests.refusal(request, errors.Forbidden.status, OTHERS)
         return reply
 
-    async def insert(self, insert: Insert, parameters: bytes, id: int, is_repeated: bool) -> Awaitable[None] | None:
+    async def insert(self, insert: Insert, parameters: bytes, id: int, is_repeated: bool) -> Awaitable[object] | None:
         """Raises BadRequest for parameters that are no JSON object."""
         device = await self._devices.device(insert.device_id)
         if device is None or device.is_blocked:
@@ -57,13 +56,9 @@ class BusPlatform:
             return None
         place = device.id, device.network_id, device.device_type_id
         notification = Notification(id, insert.name, *place, 0, _checked(parameters))
-        stored = self._bus.call(
-            topics.REQUESTS,
-            InsertNotification(notification, is_repeated),
-            device.id.encode(),
-            timeout=INSERT_SECONDS,
+        return self._bus.call(
+            topics.REQUESTS, InsertNotification(notification, is_repeated), device.id.encode(), timeout=INSERT_SECONDS
         )
-        return _done(stored)
 
 
 class BusLogins:
@@ -82,10 +77,6 @@ class BusLogins:
                 raise errors.Unauthorized from error
             raise
         return _tokens.decode(answer).access_token
-
-
-async def _done(stored: asyncio.Future[bytes]) -> None:
-    await stored
 
 
 def _checked(parameters: bytes) -> bytes | None:

@@ -1,7 +1,9 @@
 """From the broker to the platform: a packet is acknowledged once the platform has done what it asks for.
 
-Packets of one client's requests are handled one after the other, and so are those of one device's inserts, which do not
-wait for each other's answers: their order on the bus is the order in which they came.
+Packets of one client's requests are handled one after the other. Those of one device's inserts go onto the bus together
+as they have come, and what comes meanwhile waits for their answers: one that is refused for now must not be put again
+behind a later one. Acknowledgements go back in the order of the packets, whatever is done first: MQTT wants that of
+clients (5.0, 4.6.0-2), and Mosquitto hands on what waits out of order where it is not kept.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -23,27 +26,46 @@ from skep import errors
 log = logging.getLogger("mqtt_bridge")
 
 Acknowledge = Callable[[], None]
-Work = tuple[Callable[[], Coroutine[Any, Any, None]], Acknowledge]
 Respond = Callable[[str, bytes], Awaitable[None]]
 """respond(topic, payload): done when the broker has it. Raises Lost."""
 RETRY_FIRST, RETRY_LAST = 0.1, 2.0
+TOGETHER = 64
+"""Inserts of a device that are under way at a time."""
 
 
 class Platform(Protocol):
     async def ask(self, client_id: str, request: requests.Request) -> bytes:
         """A request of the WebSocket API with the client's rights: the reply, JSON. Raises Unavailable."""
 
-    async def insert(self, insert: Insert, parameters: bytes, id: int, is_repeated: bool) -> Awaitable[None] | None:
+    async def insert(self, insert: Insert, parameters: bytes, id: int, is_repeated: bool) -> Awaitable[object] | None:
         """Put a notification on the bus, behind what was put there before. None: there is no such device, or it is
         blocked. What is returned is done when it is stored. Both raise Unavailable."""
 
 
 class Limits(Struct, frozen=True):
-    """packets: that may be under way; past it no more are read. patience: seconds an insert is tried again while the
-    platform can't answer, before its sender is told."""
+    """packets: that may be unacknowledged; past it no more are read. patience: seconds an insert is tried again while
+    the platform can't answer, before its sender is told."""
 
     packets: int = 1_000
     patience: float = 60.0
+
+
+class Arrival:
+    """A packet that is not acknowledged."""
+
+    __slots__ = ("acknowledge", "is_done", "packet")
+
+    def __init__(self, packet: Packet, acknowledge: Acknowledge) -> None:
+        self.packet, self.acknowledge = packet, acknowledge
+        self.is_done = False
+
+
+class Work(Struct, eq=False):
+    """What a packet asks for. target: a device's name for a notification, or the client who asks."""
+
+    target: Insert | str
+    numbered: Numbered
+    arrival: Arrival
 
 
 class Inbound:
@@ -59,20 +81,21 @@ class Inbound:
     ) -> None:
         self._platform, self._numbering, self._respond = platform, numbering, respond
         self._pause, self._limits = pause, limits
-        self._arrived: deque[tuple[Packet, Acknowledge]] = deque()
+        self._arrived: list[Arrival] = []
+        self._unacknowledged: deque[Arrival] = deque()
         self._wake = asyncio.Event()
         self._lanes: dict[tuple[str, str], deque[Work]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._count = 0
         self._paused = False
         self.passed_over = 0
         """Packets that asked for nothing the platform does."""
 
     def receive(self, packet: Packet, acknowledge: Acknowledge) -> None:
-        self._count += 1
-        self._arrived.append((packet, acknowledge))
+        arrival = Arrival(packet, acknowledge)
+        self._unacknowledged.append(arrival)
+        self._arrived.append(arrival)
         self._wake.set()
-        if self._count >= self._limits.packets and not self._paused:
+        if len(self._unacknowledged) >= self._limits.packets and not self._paused:
             self._paused = True
             self._pause(True)
 
@@ -82,35 +105,34 @@ class Inbound:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                arrived = list(self._arrived)
-                self._arrived.clear()
-                numbered = await _insisting(lambda packets=[p for p, _ in arrived]: self._numbering.number(packets))  # type: ignore[misc]
-                for one, (_, acknowledge) in zip(numbered, arrived, strict=True):
-                    self._begin(one, acknowledge)
+                arrived, self._arrived = self._arrived, []
+                packets = [arrival.packet for arrival in arrived]
+                numbered = await _insisting(lambda packets=packets: self._numbering.number(packets))  # type: ignore[misc]
+                for one, arrival in zip(numbered, arrived, strict=True):
+                    self._begin(one, arrival)
         finally:
             for task in list(self._tasks):
                 task.cancel()
 
-    def _begin(self, numbered: Numbered, acknowledge: Acknowledge) -> None:
-        match topics.inbound(numbered.packet.topic):
+    def _begin(self, numbered: Numbered, arrival: Arrival) -> None:
+        match topics.inbound(arrival.packet.topic):
             case topics.Insert(device_id) as insert:
-                work: Work = (lambda: self._insert(insert, numbered, acknowledge)), acknowledge
-                self._line_up(("device", device_id), work)
+                self._line_up(("device", device_id), Work(insert, numbered, arrival))
             case topics.Request(str(client_id)):
-                work = (lambda: self._request(client_id, numbered, acknowledge)), acknowledge
-                self._line_up(("client", client_id), work)
+                self._line_up(("client", client_id), Work(client_id, numbered, arrival))
             case _:
-                self._pass_over(numbered.packet, acknowledge)
+                self._pass_over(arrival)
 
-    def _pass_over(self, packet: Packet, acknowledge: Acknowledge) -> None:
+    def _pass_over(self, arrival: Arrival) -> None:
         self.passed_over += 1
         log.info("a packet is passed over")
-        self._end(acknowledge)
+        self._end(arrival)
 
-    def _end(self, acknowledge: Acknowledge) -> None:
-        acknowledge()
-        self._count -= 1
-        if self._paused and self._count <= self._limits.packets // 2:
+    def _end(self, arrival: Arrival) -> None:
+        arrival.is_done = True
+        while self._unacknowledged and self._unacknowledged[0].is_done:
+            self._unacknowledged.popleft().acknowledge()
+        if self._paused and len(self._unacknowledged) <= self._limits.packets // 2:
             self._paused = False
             self._pause(False)
 
@@ -122,89 +144,92 @@ class Inbound:
             waiting.append(work)
             return
         self._lanes[lane] = deque([work])
-        self._spawn(self._run(lane))
+        task = asyncio.get_running_loop().create_task(self._run(lane))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, lane: tuple[str, str]) -> None:
         waiting = self._lanes[lane]
         try:
             while waiting:
-                work, acknowledge = waiting[0]
-                try:
-                    await work()
-                except Lost:
-                    return  # the broker sends all that is not acknowledged again
-                except Exception:
-                    log.exception("a packet can't be handled")
-                    self._end(acknowledge)
-                waiting.popleft()
+                first = waiting[0]
+                if isinstance(first.target, str):
+                    await self._request(first.target, first)
+                    waiting.popleft()
+                else:
+                    works = list(islice(waiting, TOGETHER))
+                    await self._insert(works)
+                    for _ in works:
+                        waiting.popleft()
+        except Lost:
+            pass  # the broker sends all that is not acknowledged again
         finally:
             del self._lanes[lane]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # -- inserts ------------------------------------------------------------------------------------------------------
 
-    async def _insert(self, insert: Insert, numbered: Numbered, acknowledge: Acknowledge) -> None:
-        """Returns when it is on its way; the rest does not hold up the next."""
-
-        async def put(again: bool) -> Awaitable[None] | None:
-            return await self._platform.insert(
-                insert, numbered.packet.payload, numbered.id, numbered.is_repeated or again
-            )
-
-        try:
-            stored = await _insisting(lambda: put(False))
-        except errors.SkepError as error:
-            log.info("an insert is refused: %s", error.text)
-            self._pass_over(numbered.packet, acknowledge)
-            return
-        if stored is None:
-            self._pass_over(numbered.packet, acknowledge)
-        else:
-            self._spawn(self._stored(stored, put, acknowledge))
-
-    async def _stored(
-        self,
-        stored: Awaitable[None],
-        put: Callable[[bool], Awaitable[Awaitable[None] | None]],
-        acknowledge: Acknowledge,
-    ) -> None:
-        """Ask again under the same id for as long as it takes."""
+    async def _insert(self, works: list[Work]) -> None:
+        """Those that are refused for now are put again, in their order and under their ids, for as long as it takes.
+        Raises Lost."""
         delay = RETRY_FIRST
-        while True:
-            try:
-                await stored
-                break
-            except errors.Unavailable as error:
-                if not _is_passing(error):
-                    break  # it is among the dead letters
+        is_again = False
+        while works:
+            put = [(work, await self._put(work, is_again)) for work in works]
+            works = [work for work, stored in put if stored is not None and not await self._is_over(work, stored)]
+            if works:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_LAST)
-                try:
-                    again = await _insisting(lambda: put(True))
-                except Lost:
-                    return
-                if again is None:
-                    break
-                stored = again
-            except errors.SkepError as error:
-                log.warning("an insert failed: %s", error.text)
-                break
-        self._end(acknowledge)
+                is_again = True
+
+    async def _put(self, work: Work, is_again: bool) -> Awaitable[object] | None:
+        """None: that was all that can be done with it. Raises Lost."""
+        numbered, insert = work.numbered, work.target
+        assert isinstance(insert, Insert)
+        is_repeated = numbered.is_repeated or is_again
+        try:
+            stored: Awaitable[object] | None = await _insisting(
+                lambda: self._platform.insert(insert, numbered.packet.payload, numbered.id, is_repeated)
+            )
+        except errors.SkepError as error:
+            log.info("an insert is refused: %s", error.text)
+            stored = None
+        except Lost:
+            raise
+        except Exception:
+            log.exception("a packet can't be handled")
+            stored = None
+        if stored is None:
+            self._pass_over(work.arrival)
+        return stored
+
+    async def _is_over(self, work: Work, stored: Awaitable[object]) -> bool:
+        """False: it has to be put again."""
+        try:
+            await stored
+        except errors.SkepError as error:
+            if _is_passing(error):
+                return False
+            # Where its handling failed it is among the dead letters.
+            log.warning("an insert failed: %s", error.text)
+        self._end(work.arrival)
+        return True
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    async def _request(self, client_id: str, numbered: Numbered, acknowledge: Acknowledge) -> None:
-        request = requests.read(numbered.packet.payload, numbered.id)
-        if request.action in requests.SUBSCRIBING:
-            reply = requests.refusal(request, 400, requests.SUBSCRIBE_OTHERWISE)
-        else:
-            reply = await self._answer(client_id, request)
-        await self._respond(topics.response(request.action, client_id), reply)
-        self._end(acknowledge)
+    async def _request(self, client_id: str, work: Work) -> None:
+        """Raises Lost."""
+        try:
+            request = requests.read(work.arrival.packet.payload, work.numbered.id)
+            if request.action in requests.SUBSCRIBING:
+                reply = requests.refusal(request, 400, requests.SUBSCRIBE_OTHERWISE)
+            else:
+                reply = await self._answer(client_id, request)
+            await self._respond(topics.response(request.action, client_id), reply)
+        except Lost:
+            raise
+        except Exception:
+            log.exception("a packet can't be handled")
+        self._end(work.arrival)
 
     async def _answer(self, client_id: str, request: requests.Request) -> bytes:
         loop = asyncio.get_running_loop()

@@ -39,7 +39,7 @@ class Led:
         await self._lease.insist()
         return await self._platform.ask(client_id, request)
 
-    async def insert(self, insert: Insert, parameters: bytes, id: int, is_repeated: bool) -> Awaitable[None] | None:
+    async def insert(self, insert: Insert, parameters: bytes, id: int, is_repeated: bool) -> Awaitable[object] | None:
         await self._lease.insist()
         return await self._platform.insert(insert, parameters, id, is_repeated)
 

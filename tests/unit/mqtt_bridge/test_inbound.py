@@ -183,14 +183,55 @@ async def test_what_is_no_request_is_answered_too(bridge: Bridge, payload: bytes
     assert bridge.acknowledged == [id]
 
 
-async def test_inserts_go_on_without_waiting_and_are_acknowledged_when_stored(bridge: Bridge) -> None:
+async def test_inserts_that_came_together_go_out_together_and_are_acknowledged_in_their_order(bridge: Bridge) -> None:
     ids = [bridge.receive(f"dh/insert/notification/d1/{name}") for name in ("a", "b", "c")]
     await turns()
     assert [name for _, name, *_ in bridge.platform.inserted] == ["a", "b", "c"]
-    assert not bridge.acknowledged
     bridge.platform.waiting[1].set_result(None)
     await turns()
-    assert bridge.acknowledged == [ids[1]]
+    assert bridge.acknowledged == []
+    bridge.platform.waiting[0].set_result(None)
+    await turns()
+    assert bridge.acknowledged == ids[:2]
+
+
+async def test_devices_do_not_wait_for_each_other_but_acknowledgements_do(bridge: Bridge) -> None:
+    bridge.platform.gate = asyncio.Event()
+    first = bridge.request(action="device/list")
+    second = bridge.receive("dh/insert/notification/d1/a")
+    third = bridge.receive("dh/x")
+    await turns()
+    bridge.platform.waiting[0].set_result(None)
+    await turns()
+    assert not bridge.acknowledged
+    bridge.platform.gate.set()
+    await turns()
+    assert bridge.acknowledged == [first, second, third]
+
+
+async def test_an_insert_that_is_refused_for_now_goes_before_what_came_later(bridge: Bridge) -> None:
+    for name in ("a", "b", "c"):
+        bridge.receive(f"dh/insert/notification/d1/{name}")
+    await turns()
+    bridge.receive("dh/insert/notification/d1/later")
+    bridge.receive("dh/insert/notification/d2/other")
+    await turns()
+    for future, outcome in zip(
+        bridge.platform.waiting, (errors.Unavailable(), errors.Unavailable(), None), strict=False
+    ):
+        future.set_result(None) if outcome is None else future.set_exception(outcome)
+    await turns()
+    bridge.platform.waiting[-2].set_result(None)
+    bridge.platform.waiting[-1].set_result(None)
+    await turns()
+    assert [name for device, name, *_ in bridge.platform.inserted if device == "d1"] == [
+        "a",
+        "b",
+        "c",
+        "a",
+        "b",
+        "later",
+    ]
 
 
 async def test_an_insert_that_cannot_go_out_holds_up_its_device_only(bridge: Bridge) -> None:
