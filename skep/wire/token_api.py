@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from skep.wire.fields import Expiry, Integer
+from skep.wire.fields import MAX_INT, Expiry, Integer
 
 NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
-Names = Annotated[list[Any], Meta(extra_json_schema={"items": {"type": ["string", "integer"]}})]
+_NAME = {"type": ["string", "integer"], "minimum": -MAX_INT - 1, "maximum": MAX_INT}
+Names = Annotated[list[Any], Meta(extra_json_schema={"items": _NAME})]
 """Of actions, or their ids; what is unknown is dropped."""
 _Id = Annotated[
     str, Meta(extra_json_schema={"pattern": r"^(\*|[0-9]{1,18})$", "maximum": 10**18 - 1}, extra={"least": 0})

@@ -40,9 +40,10 @@ class World:
     suite: Suite
     folder: Path
     tokens: dict[str, str] = field(default_factory=dict)
+    callers: dict[str, dict[str, int]] = field(default_factory=dict)
     spared: dict[str, list[int]] = field(default_factory=lambda: {"user": [1], "network": [1], "devicetype": [1]})
 
-    def account(self, name: str, role: int) -> int:
+    def account(self, name: str, role: int) -> None:
         """A user in a network of its own, and its token under that name."""
         ask = lambda method, path, body=None: call(method, f"{self.suite.rest}/{path}", body, self.suite.token())  # noqa: E731
         id = ask("POST", "user", {"login": f"fuzz-{name}", "password": PASSWORD, "role": role})["id"]
@@ -52,7 +53,8 @@ class World:
         self.tokens[name] = call("POST", f"{self.suite.auth}/token", credentials)["accessToken"]
         ask("PUT", f"device/fuzz-{name}", {"name": name, "networkId": network})
         self.spared["network"].append(network)
-        return id
+        self.spared["user"].append(id)
+        self.callers[name] = {"id": id, "role": role}
 
     def run(self, document: str, who: str, seed: int, *options: str) -> int:
         """The number of cases. Fails with the report where there was a failure."""
@@ -75,8 +77,7 @@ class World:
         return {
             "rest": self.suite.rest,
             "keeper": self.suite.token(),
-            "caller": self.tokens[who],
-            "victim": {"id": self.spared["user"][-1], "token": self.tokens["victim"]},
+            "caller": self.callers[who],
             "spared": self.spared,
         }
 
@@ -88,8 +89,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         for name in ("schemathesis.toml", "hooks.py"):
             shutil.copy(FUZZING / name, folder)
         made = World(suite, folder)
-        for name, role in (("admin", 0), ("client", 1), ("victim", 0)):
-            made.spared["user"].append(made.account(name, role))
+        for name, role in (("admin", 0), ("client", 1)):
+            made.account(name, role)
         yield made
 
 

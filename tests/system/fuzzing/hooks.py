@@ -1,8 +1,8 @@
 """Loaded by schemathesis. Spares what its runs stand on, and does not wait for polls.
 
-SKEP_FUZZ in the environment is JSON. rest: the frontend's REST root. caller: the token that the run has. keeper: an
-administrator's, not used otherwise. victim: {"id", "token"} of a user whose PUT /user/current is tried in place of the
-caller's. spared: by the first segment of a path, the ids that no request may change.
+SKEP_FUZZ in the environment is JSON. rest: the frontend's REST root. caller: {"id", "role"} of the user whose token the
+run has. keeper: the token of an administrator that is not used otherwise. spared: by the first segment of a path, the
+ids that no request may change.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     values = case.path_parameters or {}
     if case.method != "GET" and rest.startswith("{id}") and _number(values.get("id")) in CONFIG["spared"].get(noun, []):
         values["id"] = MISSING
-    headers = kwargs.get("headers") or {}
-    if (case.method, case.path) == ("PUT", "/user/current") and CONFIG["caller"] in headers.get("Authorization", ""):
-        headers["Authorization"] = f"Bearer {CONFIG['victim']['token']}"
 
 
 @schemathesis.hook
@@ -37,8 +34,8 @@ def after_call(context: Any, case: Any, response: Any) -> None:
     """Whoever locked itself out gets back in."""
     if (case.method, case.path, response.status_code) == ("PUT", "/user/current", 204):
         request = urllib.request.Request(
-            f"{CONFIG['rest']}/user/{CONFIG['victim']['id']}",
-            json.dumps({"status": 0, "role": 0}).encode(),
+            f"{CONFIG['rest']}/user/{CONFIG['caller']['id']}",
+            json.dumps({"status": 0, "role": CONFIG["caller"]["role"]}).encode(),
             {"Authorization": f"Bearer {CONFIG['keeper']}"},
             method="PUT",
         )
