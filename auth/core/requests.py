@@ -46,8 +46,8 @@ def _actions(given: list[Any] | None) -> list[int] | None:
         return None
     found: list[int] = []
     for value in given:
-        if type(value) is int:
-            found += [value] if value in Action.__members__.values() else []
+        if type(value) is int or (type(value) is float and value.is_integer()):
+            found += [int(value)] if value in Action.__members__.values() else []
         elif isinstance(value, str):
             action = BY_NAME.get(value.lower())
             found += [int(action)] if action is not None else []

@@ -28,7 +28,8 @@ _LONG = re.compile(rb"(?<![0-9.])[0-9]{300}")
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _REST = bytes(set(range(256)) - set(b"[]{}"))
 _CHUNK = 4096
-_SCALARS = b"-0123456789tf"
+_DIGITS = b"-0123456789"
+_SCALARS = _DIGITS + b"tf"
 _BOOLEANS = (b"true", b"false")
 
 encode = msgspec.json.Encoder().encode
@@ -125,7 +126,7 @@ def _texts(raw: Raw, kind: Any) -> Any:
     data = bytes(raw)
     kinds = list(members(kind))
     if data not in _BOOLEANS and any(member in (int, float) for member, _ in kinds):
-        return raw  # a number is as good as text there
+        return Raw(_whole(data))  # a number is as good as text there
     for member, meta in kinds:
         if data[:1] in _SCALARS and data and (read := _read_as(member, data, meta)) is not None:
             return Raw(read)
@@ -139,6 +140,15 @@ def _texts(raw: Raw, kind: Any) -> Any:
                 for name, part in _decode(_MAP, data).items()
             }
     return raw
+
+
+def _whole(data: bytes) -> bytes:
+    """5.0 is 5: msgspec takes it so by itself, but not beyond 53 bits."""
+    if data[:1] in _DIGITS and not data[1:].isdigit():
+        number = float(data)
+        if number.is_integer() and -MAX_INT - 1 <= number <= MAX_INT:
+            return b"%d" % int(number)
+    return data
 
 
 def _read_as(kind: Any, scalar: bytes, meta: Meta) -> bytes | None:

@@ -257,6 +257,7 @@ async def test_create_as_npm_does_at_each_connect(house: House) -> None:
         (["*"], [0]),
         ([0], [0]),
         (["GetDevice", "getnetwork", "NoSuchThing", 99, -1, 3], [3, 2]),
+        ([3.0, -93186572.0], [3]),
         ([1], [1]),
         ([], [1]),
         (["NoSuchThing"], [1]),

@@ -198,7 +198,7 @@ SCALARS = st.one_of(
     st.integers(-(2**70), 2**70),
     st.integers(-5, 5),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([0.0, 1.0, 5.0, 716.0, 123456.0]),
+    st.sampled_from([0.0, 1.0, 5.0, 716.0, 123456.0, 9007199254740994.0, 1e19]),
     TEXTS,
     TIMES,
 )
