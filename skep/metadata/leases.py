@@ -18,8 +18,8 @@ class Leases:
     """Of holders in this process. Times are PostgreSQL's.
 
     A lease is over when its time is, or when its holder is seen to be gone: each holder keeps a connection with a lock
-    in its name, which ends with the process. Where a lease is somebody else's by now its holder may not know it yet:
-    `held_by`, in the transaction that must not happen then, tells.
+    in its name, which ends with the process. Where a lease is somebody else's by now its holder may not know it yet: a
+    transaction that must not happen then locks the row, as the holder's (`skep.metadata.mqtt.MqttPackets.remember`).
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,12 +46,6 @@ class Leases:
         """What is held here is for others to take."""
         for kept in self._kept.values():
             await kept.close()
-
-
-async def held_by(t: Transaction, name: str, holder: str) -> bool:
-    """Whether it is still the holder's, who then keeps it until the transaction ends."""
-    query = select(leases.c.name).where(leases.c.name == name, leases.c.holder == holder)
-    return await t.first(query.with_for_update(read=True)) is not None
 
 
 async def _appear(t: Transaction, holder: str) -> None:

@@ -17,7 +17,6 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .database import Database, Transaction
-from .leases import held_by
 from .tables import mqtt_clients, mqtt_packets
 
 ENTITY = "mqtt_client"
@@ -93,23 +92,27 @@ async def bind_within(t: Transaction, client: MqttClient) -> bool:
 
 
 async def _remember(t: Transaction, session: str, packets: list[MqttPacket], holder: str) -> bool:
-    if not await held_by(t, session, holder):
-        return False
     columns = {name: [getattr(p, name) for p in packets] for name in MqttPacket.__struct_fields__}
-    await t.connection.execute(_REMEMBER, {"session": session, **columns})
-    return True
+    done = await t.connection.execute(_REMEMBER, {"session": session, "holder": holder, **columns})
+    return bool(done.scalar())
 
 
-# Arrays: one statement, however many packets, so that neither side has to prepare another one.
+# Arrays, and the lease in it: one statement, however many packets, so that neither side has to prepare another one.
 _REMEMBER = text(
     """
-    INSERT INTO mqtt_packets (session, packet_id, id, digest, number)
-    SELECT :session, * FROM unnest(:packet_id, :id, :digest, :number)
-    ON CONFLICT (session, packet_id) DO UPDATE
-    SET id = excluded.id, digest = excluded.digest, number = excluded.number
+    WITH lease AS MATERIALIZED (
+        SELECT name FROM leases WHERE name = :session AND holder = :holder FOR SHARE
+    ), remembered AS (
+        INSERT INTO mqtt_packets (session, packet_id, id, digest, number)
+        SELECT lease.name, packets.* FROM lease, unnest(:packet_id, :id, :digest, :number) AS packets
+        ON CONFLICT (session, packet_id) DO UPDATE
+        SET id = excluded.id, digest = excluded.digest, number = excluded.number
+    )
+    SELECT EXISTS (SELECT FROM lease)
     """
 ).bindparams(
     bindparam("session", type_=String),
+    bindparam("holder", type_=String),
     bindparam("packet_id", type_=ARRAY(Integer)),
     *(bindparam(name, type_=ARRAY(BigInteger)) for name in ("id", "digest", "number")),
 )

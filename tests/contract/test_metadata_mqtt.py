@@ -10,9 +10,8 @@ from sqlalchemy import text
 
 from skep import errors
 from skep.metadata import Caches
-from skep.metadata.database import Transaction
-from skep.metadata.leases import PRESENCE, held_by
-from skep.metadata.mqtt import MqttClient, MqttPacket
+from skep.metadata.leases import PRESENCE
+from skep.metadata.mqtt import _REMEMBER, MqttClient, MqttPacket
 from tests.contract.metadata_support import admin, client, opened, unique
 
 
@@ -82,12 +81,16 @@ async def test_who_has_the_session_remembers(metadata):
     assert await metadata.mqtt_packets.recall(session) == [theirs]
 
 
+ONE = {"packet_id": [1], "id": [1], "digest": [1], "number": [1]}
+
+
 async def test_nobody_takes_a_session_while_something_is_remembered(metadata):
     session = unique("s")
     await metadata.leases.hold(session, "a", -1)
     async with metadata.database.reader.connect() as connection:
+        # As in `remember`, whose transaction goes on.
         await connection.execute(text("BEGIN"))
-        assert await held_by(Transaction(connection), session, "a")
+        await connection.execute(_REMEMBER, {"session": session, "holder": "a", **ONE})
         taking = asyncio.create_task(metadata.leases.hold(session, "b", 60))
         await _waiting_for_a_lock(metadata, "INSERT INTO leases")
         assert not taking.done()

@@ -83,10 +83,11 @@ async def sharing(world: World, sessions: int) -> AsyncIterator[None]:
     if sessions == 1:
         yield
         return
-    async with contextlib.AsyncExitStack() as stack:
-        for bridge in BRIDGES:
-            await stack.enter_async_context(world.suite.changed(bridge, MQTT_INBOUND_SESSIONS=str(sessions)))
+    await asyncio.gather(*(world.suite.restart(name, MQTT_INBOUND_SESSIONS=str(sessions)) for name in BRIDGES))
+    try:
         yield
+    finally:
+        await asyncio.gather(*map(world.suite.restart, BRIDGES))
 
 
 @pytest.mark.parametrize("sessions", [1, 2])
