@@ -60,9 +60,7 @@ class Options(settings.Base):
         "MQTT_WEBSOCKET_TLS_PORT", 8084, "MQTT over WebSocket with TLS, with MQTT_TLS_CERT; 0: none"
     )
     mqtt_hooks_port: int = field("MQTT_HOOKS_PORT", 8120, "the bridge's answers to brokers' questions", minimum=1)
-    mqtt_bridges: int = field(
-        "MQTT_BRIDGES", 1, "how many MQTT bridges to run; further ones answer brokers on the next ports", minimum=1
-    )
+    mqtt_bridges: int = field("MQTT_BRIDGES", 1, "how many MQTT bridges to run", minimum=1)
     backends: int = field("BACKENDS", 1, "how many backends to run", minimum=1)
     kafka_bootstrap: str = field("KAFKA_BOOTSTRAP", "", "a Kafka to use instead of one of our own")
     kafka_port: int = field("KAFKA_PORT", 9092, "our Kafka, for the proxy", minimum=1)
@@ -102,11 +100,6 @@ class Options(settings.Base):
         return tuple(range(self.hazelcast_port, self.hazelcast_port + self.hazelcast_count))
 
     @property
-    def mqtt_hooks_ports(self) -> tuple[int, ...]:
-        """Of each bridge."""
-        return tuple(range(self.mqtt_hooks_port, self.mqtt_hooks_port + self.mqtt_bridges))
-
-    @property
     def has_broker(self) -> bool:
         """Whether an MQTT broker of ours runs."""
         return self.mqtt and not self.mqtt_host
@@ -133,7 +126,7 @@ class Options(settings.Base):
             (self.host, self.plugin_manager_port, "PLUGIN_MANAGER_PORT"),
         ]
         if self.mqtt:
-            listeners += [(local, port, "MQTT_HOOKS_PORT") for port in self.mqtt_hooks_ports]
+            listeners.append((local, self.mqtt_hooks_port, "MQTT_HOOKS_PORT"))
         if self.has_broker:
             listeners += self._mqtt_listeners()
         if self.is_full and not self.kafka_bootstrap:

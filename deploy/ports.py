@@ -16,16 +16,6 @@ def free(count: int) -> tuple[int, ...]:
         return tuple(int(each.getsockname()[1]) for each in sockets)
 
 
-def free_row(count: int) -> int:
-    """The first of so many neighbours that nobody uses just now."""
-    while True:
-        (first,) = free(1)
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-
-
 def check(host: str, port: int, setting: str) -> None:
     """`Failed` naming the setting if we could not listen there.
 

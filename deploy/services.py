@@ -71,9 +71,8 @@ def specs(options: Options, folder: Folder, inherited: Mapping[str, str]) -> lis
     if options.has_broker and not options.runs_mosquitto:
         wanted.append(("mqtt-broker", "mqtt_bridge", {"MQTT_ROLE": "broker", **edge}))
     if options.mqtt:
-        broker = _broker(options)
-        for number, port in enumerate(options.mqtt_hooks_ports, 1):
-            wanted.append((numbered(BRIDGE, number), "mqtt_bridge", {**broker, "MQTT_HOOKS_PORT": str(port)}))
+        bridges = [numbered(BRIDGE, number) for number in range(1, options.mqtt_bridges + 1)]
+        wanted += [(name, "mqtt_bridge", _broker(options)) for name in bridges]
     return [
         _spec(name, package, {**seen_by(package, inherited), **own}, folder)
         for name, package, own in wanted

@@ -161,7 +161,8 @@ class Bridge:
         stream = await shared.bus.subscribe(topics.MQTT_OUT, GROUP, records=1_000, bytes=4 << 20)
         outbound = Outbound(stream, self._settings.escape)
         # Before the sessions: the broker asks the hooks about them.
-        self._hooks.listen(self._settings.hooks_port, self._settings.host)
+        # Several bridges of one machine have one port: whoever is there answers.
+        self._hooks.listen(self._settings.hooks_port, self._settings.host, reuse_port=True)
         sending = OutboundSession(self._options(), outbound).run()
         for work in (outbound.follow(), sending, self._take_in(), self._evict()):
             shared.begin(work)

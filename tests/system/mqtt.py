@@ -216,8 +216,6 @@ class Site:
     def __init__(self, broker: str, engines: str = "light", late: bool = True, **settings: str) -> None:
         kind = BROKERS[broker]
         own = {"MQTT": "true", "MQTT_BRIDGE_PASSWORD": BRIDGE_PASSWORD, **kind.settings}
-        if "MQTT_BRIDGES" in settings:
-            own["MQTT_HOOKS_PORT"] = str(ports.free_row(int(settings["MQTT_BRIDGES"])))
         self.suite = Suite(engines, **{**own, **settings})
         self.broker = kind(self.suite)
         self._late = late
