@@ -12,11 +12,9 @@ from msgspec import UNSET, Raw, Struct
 
 from skep.web import query
 from skep.web.annotations import members
-from skep.wire.fields import MAX_INT
+from skep.wire.fields import MAX_INT, NO_NUL
 
 TEMPLATE = "#/components/schemas/{name}"
-NO_NUL = "^[^\\u0000]*$"
-"""The decoders refuse text with this one character: PostgreSQL has every other."""
 INTEGER = "^-?(0|[1-9][0-9]{0,17})(\\.0+)?$"
 NATURAL = "^(0|[1-9][0-9]{0,17})(\\.0+)?$"
 BOOLEAN = "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[01])$"

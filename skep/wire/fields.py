@@ -34,6 +34,8 @@ def choice(*names: str) -> Meta:
 
 
 MAX_INT = 2**63 - 1
+NO_NUL = "^[^\\u0000]*$"
+"""The decoders refuse text with this one character: PostgreSQL has every other."""
 TIME: dict[str, Any] = {
     "type": ["string", "number"],
     "pattern": timestamps.PATTERN,

@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from skep.wire.fields import MAX_INT, Expiry, Integer
+from skep.wire.fields import MAX_INT, NO_NUL, Expiry, Integer
 
 NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
-_NAME = {"type": ["string", "integer"], "minimum": -MAX_INT - 1, "maximum": MAX_INT}
+_NAME = {"type": ["string", "integer"], "pattern": NO_NUL, "minimum": -MAX_INT - 1, "maximum": MAX_INT}
 Names = Annotated[list[Any], Meta(extra_json_schema={"items": _NAME})]
 """Of actions, or their ids; what is unknown is dropped."""
 _Id = Annotated[
