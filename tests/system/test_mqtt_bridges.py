@@ -6,12 +6,11 @@ In `make test` with Mosquitto. With the others by hand: `MQTT_BRIDGES_BROKER=rab
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -28,13 +27,34 @@ TAKEOVER_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
-def two() -> Iterator[World]:
-    site = Site(BROKER, MQTT_BRIDGES="2")
+def bridges() -> Iterator[World]:
+    settings = {"MQTT_INBOUND_SESSIONS": "2"} if BROKER == MOSQUITTO else {}
+    site = Site(BROKER, MQTT_BRIDGES="2", **settings)
     site.start()
     try:
         yield World(site)
     finally:
         site.stop()
+
+
+@pytest.fixture
+def sharing(bridges: World) -> World:
+    """With two sessions."""
+    if BROKER != MOSQUITTO:
+        pytest.skip("$share is MQTT 5's")
+    return bridges
+
+
+@pytest.fixture(scope="module")
+def two(bridges: World) -> World:
+    """With one session, of the two that there were before."""
+
+    async def restart() -> None:
+        await asyncio.gather(*(bridges.suite.restart(name, MQTT_INBOUND_SESSIONS="1") for name in BRIDGES))
+
+    if BROKER == MOSQUITTO:
+        asyncio.run(restart())
+    return bridges
 
 
 async def within(deadline: float, condition: Callable[[], bool], what: str) -> None:
@@ -59,6 +79,40 @@ async def taking(world: World, flow: Flow, deadline: float) -> None:
     await flow.further(100)
 
 
+async def test_packets_keep_their_ids_across_bridges_that_share(sharing: World) -> None:
+    stored = await kept_across_bridges(sharing, f"{SESSION}-2")
+    assert sorted(stored) == list(range(40))
+
+
+async def test_packets_keep_their_ids_across_bridges(two: World) -> None:
+    assert await kept_across_bridges(two, SESSION) == list(range(40))
+
+
+async def kept_across_bridges(world: World, session: str) -> list[int]:
+    """A bridge is killed with packets that the backend has before it, and another goes on with its session: what is
+    stored of 0 to 39, in order."""
+    device, mark = world.mine.device, uuid.uuid4().hex[:8]
+    await within(time.monotonic() + WAIT, lambda: world.leader(session) != "", "nobody has the session")
+    await asks(world, f"a-{mark}")
+    with world.client(f"s-{mark}") as sender:
+        async with world.suite.paused("backend"):
+            before = world.packets()
+            for n in range(40):
+                sender.publish(f"dh/insert/notification/{device}/{mark}", {"n": n}).wait_for_publish(WAIT)
+            await within(time.monotonic() + WAIT, lambda: world.packets() >= before + 40, "the bridges have not all")
+            leader = world.leader(session)
+            os.kill(world.suite.pid(world.process(leader)), signal.SIGKILL)
+            await taken_over(world, leader, session)
+    query = f"device/{device}/notification?notification={mark}&sortField=timestamp&sortOrder=ASC&take=100"
+
+    def stored() -> list[int]:
+        return [row["parameters"]["n"] for row in world.admin("GET", query)[1]]  # type: ignore[attr-defined]
+
+    await within(time.monotonic() + WAIT, lambda: len(set(stored())) == 40, "not all are stored")
+    await asks(world, f"b-{mark}")  # behind all that came again
+    return stored()
+
+
 async def test_another_takes_over(two: World) -> None:
     async with flowing(two) as flow:
         await flow.further(100)
@@ -76,54 +130,6 @@ async def test_another_takes_over(two: World) -> None:
     print(verdict.summary(), reading.summary())
     assert verdict.findings() == {}, verdict.summary()
     assert reading.findings() == {}, reading.summary()
-
-
-@contextlib.asynccontextmanager
-async def sharing(world: World, sessions: int) -> AsyncIterator[None]:
-    """Both bridges with so many sessions."""
-    if sessions == 1:
-        yield
-        return
-    await asyncio.gather(*(world.suite.restart(name, MQTT_INBOUND_SESSIONS=str(sessions)) for name in BRIDGES))
-    try:
-        yield
-    finally:
-        await asyncio.gather(*map(world.suite.restart, BRIDGES))
-
-
-@pytest.mark.parametrize("sessions", [1, 2])
-async def test_packets_keep_their_ids_across_bridges(two: World, sessions: int) -> None:
-    """A bridge is killed with packets that the backend has before it, and another goes on with its session."""
-    if sessions > 1 and BROKER != MOSQUITTO:
-        pytest.skip("$share is MQTT 5's")
-    device, mark = two.mine.device, uuid.uuid4().hex[:8]
-    session = SESSION if sessions == 1 else f"{SESSION}-{sessions}"
-    with two.client(f"s-{mark}") as sender:
-        async with sharing(two, sessions):
-            await within(time.monotonic() + WAIT, lambda: two.leader(session) != "", "nobody has the session")
-            await asks(two, f"a-{mark}")
-            async with two.suite.paused("backend"):
-                before = two.packets()
-                for n in range(40):
-                    sender.publish(f"dh/insert/notification/{device}/{mark}", {"n": n}).wait_for_publish(WAIT)
-                await within(time.monotonic() + WAIT, lambda: two.packets() >= before + 40, "the bridges have not all")
-                leader = two.leader(session)
-                os.kill(two.suite.pid(two.process(leader)), signal.SIGKILL)
-                await taken_over(two, leader, session)
-            query = f"device/{device}/notification?notification={mark}&sortField=timestamp&sortOrder=ASC&take=100"
-            found: list[int] = []
-
-            def is_stored() -> bool:
-                found[:] = [row["parameters"]["n"] for row in two.admin("GET", query)[1]]  # type: ignore[attr-defined]
-                return len(set(found)) == 40
-
-            await within(time.monotonic() + WAIT, is_stored, f"stored: {found}")
-            await asks(two, f"b-{mark}")
-    await asks(two, f"c-{mark}")
-    assert is_stored()
-    assert len(found) == 40
-    if sessions == 1:
-        assert found == sorted(found)
 
 
 async def asks(world: World, client_id: str) -> None:
