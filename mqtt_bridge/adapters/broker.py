@@ -1,6 +1,8 @@
 """The broker of the light set: amqtt, with the platform's rights.
 
 What is ours on top of amqtt 0.12.1:
+- Clients wait until the bridge has subscribed to what they publish: after a start of the broker it has no session yet,
+  and what is acknowledged would be for nobody.
 - CONNECT is decided before amqtt looks for an older session of the client id: it would end that first and ask
   afterwards, so that anybody could cut anybody off.
 - A client that comes again ends its older connection first.
@@ -27,7 +29,8 @@ import amqtt.broker
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.contexts import Action, BaseContext
 from amqtt.errors import MQTTError
-from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, ConnackPacket
+from amqtt.mqtt.connack import ConnackPacket
+from amqtt.mqtt.constants import QOS_1
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import IncomingApplicationMessage, Session
@@ -43,6 +46,10 @@ log = logging.getLogger("mqtt_bridge")
 BRIDGES = 16
 """One bridge's backlog in those of clients."""
 PLAIN_REQUEST = f"{topics.ROOT}/{topics.REQUEST}"
+ACCEPTED, UNAVAILABLE, BAD_LOGIN = 0, 3, 4
+"""Codes of a CONNACK (MQTT 3.1.1, 3.2.2.3)."""
+BRIDGE_SECONDS = 10.0
+"""A client waits for the bridge."""
 
 
 class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
@@ -71,7 +78,7 @@ class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
 class Handler(Delivering):
     """Asks who a client is as soon as its CONNECT is read."""
 
-    admit: Callable[[Session], Awaitable[bool]]
+    admit: Callable[[Session], Awaitable[int]]
     end_older: Callable[[str], Awaitable[None]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,8 +92,9 @@ class Handler(Delivering):
         handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
         session.retained_messages = Waiting()
         session.keep_alive += session.keep_alive // 2  # so long it may be silent
-        if not await cls.admit(session):
-            await ConnackPacket.build(0, BAD_USERNAME_PASSWORD).to_stream(writer)
+        code = await cls.admit(session)
+        if code != ACCEPTED:
+            await ConnackPacket.build(0, code).to_stream(writer)
             await writer.close()
             raise MQTTError("refused")
         await cls.end_older(session.client_id or "")
@@ -147,6 +155,9 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         self._subscriptions = Subscriptions()
         self._tasks_queue = Tasks()
         self._full: Session | None = None
+        self._missing = set(topics.INBOUND)
+        """What no bridge has subscribed to yet. Its session stays when it goes."""
+        self._is_complete = asyncio.Event()
         for made in self.plugins_manager.plugins:
             if isinstance(made, Rights):
                 made.authority = authority
@@ -167,14 +178,31 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         tls = self._tls[listener_name]
         return await super()._create_server_instance(listener_name, listener_type, address, port, tls)
 
-    async def _admit(self, session: Session) -> bool:
+    async def _admit(self, session: Session) -> int:
+        """The code of the CONNACK."""
         client_id, username, password = session.client_id or "", session.username or "", session.password or ""
         if not await self._authority.may_connect(client_id, username, password, session.remote_address or ""):
-            return False
-        if not session.will_flag:
-            return True
+            return BAD_LOGIN
+        if self._is_bridge(session):
+            return ACCEPTED
         will = Question(client_id, username, PUBLISH, session.will_topic or "", bool(session.will_retain))
-        return await self._authority.may(will)
+        if session.will_flag and not await self._authority.may(will):
+            return BAD_LOGIN
+        try:
+            async with asyncio.timeout(BRIDGE_SECONDS):
+                await self._is_complete.wait()
+        except TimeoutError:
+            log.warning("a client is refused: no bridge has come yet")
+            return UNAVAILABLE
+        return ACCEPTED
+
+    async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
+        code: int = await super().add_subscription(subscription, session)
+        if code == QOS_1 and self._is_bridge(session):
+            self._missing.discard(subscription[0])
+            if not self._missing:
+                self._is_complete.set()
+        return code
 
     async def _take(self, session: Session, message: IncomingApplicationMessage) -> bool:
         taken: asyncio.Future[IncomingApplicationMessage] = asyncio.get_running_loop().create_future()
