@@ -206,6 +206,6 @@ def read(sent: dict[Key, Sent], pushes: list[Push]) -> Reading:
     for one in sent.values():
         if one.acked is not None and one.key not in last:
             reading.missing.append(f"{one.key}, acknowledged with id {one.id}")
-        elif one.id is not None and last[one.key].id != one.id:
+        elif one.id is not None and one.key in last and last[one.key].id != one.id:
             reading.two_ids.append(f"{one.key}: {one.id} acknowledged, {last[one.key].id} pushed")
     return reading

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -60,9 +62,15 @@ class Broker:
 
     def start(self) -> None:
         """Returns when it listens."""
+        self._spawn()
+        self._listening()
+
+    def _spawn(self) -> None:
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "output.log").open("ab") as output:
             self._children.append(process.spawn(self._spec(), output.fileno()))
+
+    def _listening(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self._listens():
             gone = self._children[-1].poll() is not None
@@ -77,10 +85,20 @@ class Broker:
 
     async def kill(self) -> None:
         """kill -9; returns when it is back, with what it had written down."""
+        await self._killed()
+        await self._back()
+
+    async def _killed(self) -> None:
         child = self._children.pop()
         child.kill()
         await asyncio.to_thread(child.wait, 10)
-        self.start()  # in this thread: the child lives as long as the one that made it
+
+    async def _back(self) -> None:
+        self._spawn()  # in this thread: the child lives as long as the one that made it
+        await asyncio.to_thread(self._listening)
+
+    def saved(self) -> None:
+        """Returns when what a killed broker comes back with is not older than this call."""
 
     def log(self) -> str:
         return (self.folder / "output.log").read_text(errors="replace")[-4000:]
@@ -121,9 +139,19 @@ class Mosquitto(Amqtt):
         program("mosquitto")
 
     async def kill(self) -> None:
-        """Returns when it listens again."""
-        await self.suite.kill("mqtt-broker")
-        await asyncio.to_thread(until, self._listens, "Mosquitto does not listen again")
+        old = self.suite.pid("mqtt-broker")
+        os.kill(old, signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: self._is_another(old), "Mosquitto does not listen again")
+
+    def _is_another(self, old: int) -> bool:
+        """It says nothing itself when it is ready, as services do."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return self.suite.pid("mqtt-broker") != old and self._listens()
+        return False
+
+    def saved(self) -> None:
+        now, file = time.time(), self.suite.data / "mosquitto" / "mosquitto.db"
+        until(lambda: file.exists() and file.stat().st_mtime > now, "Mosquitto does not save")
 
 
 class RabbitMq(Broker):
@@ -146,6 +174,12 @@ class RabbitMq(Broker):
             epmd = [program("epmd"), "-port", str(self._epmd_port), "-address", LOCAL]
             self._children.append(process.spawn(process.Spec("epmd", epmd, self._environment, lambda: True)))
         super().start()
+
+    async def replace(self) -> None:
+        """By one that knows nothing."""
+        await self._killed()
+        shutil.rmtree(self.folder / "mnesia")
+        await self._back()
 
     def _spec(self) -> process.Spec:
         # The one in PATH changes to a user of its own.
@@ -208,27 +242,23 @@ BROKERS: dict[str, type[Broker]] = {kind.name: kind for kind in (Amqtt, Mosquitt
 
 
 class Site:
-    """A suite and its broker. late: the broker starts after the bridge.
+    """A suite and its broker, which starts first: it asks the bridge, and waits for it.
 
     settings: of the suite, on top of the broker's.
     """
 
-    def __init__(self, broker: str, engines: str = "light", late: bool = True, **settings: str) -> None:
+    def __init__(self, broker: str, engines: str = "light", **settings: str) -> None:
         kind = BROKERS[broker]
         own = {"MQTT": "true", "MQTT_BRIDGE_PASSWORD": BRIDGE_PASSWORD, **kind.settings}
         self.suite = Suite(engines, **{**own, **settings})
         self.broker = kind(self.suite)
-        self._late = late
 
     def start(self) -> None:
-        starts = [self.suite.start, self.broker.start]
         try:
-            for start in starts if self._late else reversed(starts):
-                start()
+            self.broker.start()
+            self.suite.start()
             # What is published before is acknowledged by the broker, and for nobody.
-            until(
-                lambda: "inbound: the broker hands on" in self.suite.logs("mqtt-bridge*"), "the bridge is not there", 60
-            )
+            until(self.subscribed, "the bridge is not there", 60)
         except BaseException:
             self.stop()
             raise
@@ -236,6 +266,10 @@ class Site:
     def stop(self) -> None:
         self.broker.stop()
         self.suite.stop()
+
+    def subscribed(self) -> int:
+        """How often bridges have."""
+        return self.suite.logs("mqtt-bridge*").count("inbound: the broker hands on")
 
     @property
     def port(self) -> int:
@@ -262,6 +296,7 @@ class World:
         self.admin = Api(self.suite.rest, self.suite.token())
         self.mine, self.foreign = User(self.admin), User(self.admin)
         self._accounts: dict[str, tuple[str, str]] = {}
+        self._bosses: dict[str, tuple[str, str]] = {}
 
     def client(self, client_id: str, user: User | None = None, **more: Any) -> Client:
         return Client(self.port, client_id, *self.account(client_id, user), **more)
@@ -313,7 +348,10 @@ class World:
         """As `account`, of an administrator."""
         if self.site.broker.name != MOSQUITTO:
             return self.suite.login, self.suite.password
-        return self._made(self.admin.new("user", login=client_id, password=PASSWORD, role=0, status=0), client_id)
+        if client_id not in self._bosses:
+            id = self.admin.new("user", login=client_id, password=PASSWORD, role=0, status=0)
+            self._bosses[client_id] = self._made(id, client_id)
+        return self._bosses[client_id]
 
     def token(self, **claims: object) -> str:
         """Of `mine`, for everything, unless the claims say otherwise."""

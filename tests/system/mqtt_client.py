@@ -41,6 +41,8 @@ class Client:
         self.id = client_id
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.is_closed = threading.Event()
+        self.had_session = False
+        """Whether the broker still knew it."""
         self._granted: queue.Queue[int] = queue.Queue()
         self._connected: queue.Queue[bool] = queue.Queue()
         self.paho = client = paho.Client(
@@ -58,7 +60,7 @@ class Client:
             client.will_set(*will, qos=1)
         client.max_queued_messages_set(0)
         client.max_inflight_messages_set(1_000)
-        client.on_connect = lambda c, u, flags, reason, p: self._connected.put(not reason.is_failure)
+        client.on_connect = self._opened
         client.on_disconnect = self._closed
         client.on_subscribe = lambda c, u, mid, reasons, p: self._granted.put(reasons[0].value)
         client.on_message = lambda c, u, message: (
@@ -98,8 +100,13 @@ class Client:
         self.paho.loop_stop()
         self.paho._reset_sockets()
 
+    def _opened(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        self.had_session = bool(flags.session_present)
+        self._connected.put(not reason.is_failure)
+
     def _closed(self, *_: object) -> None:
         self.is_closed.set()
+        self._connected.put(False)  # where it was not answered yet
         self._granted.put(REFUSED)
 
     def subscribe(self, filter_: str) -> int:
