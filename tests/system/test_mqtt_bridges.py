@@ -16,7 +16,7 @@ import pytest
 
 from tests.system.mqtt import MOSQUITTO, RABBITMQ, Site, World
 from tests.system.mqtt_client import WAIT
-from tests.system.test_mqtt_faults import Flow, flowing
+from tests.system.mqtt_flow import Flow, flowing
 
 pytestmark = pytest.mark.system
 
@@ -76,7 +76,7 @@ async def taking(world: World, flow: Flow, deadline: float) -> None:
     """Returns when packets are taken that came since."""
     before = await asyncio.to_thread(world.packets)
     await within(deadline, lambda: world.packets() > before, "nobody takes what comes")
-    await flow.further(100)
+    await flow.caught_up()
 
 
 async def test_packets_keep_their_ids_across_bridges_that_share(sharing: World) -> None:
@@ -115,7 +115,7 @@ async def kept_across_bridges(world: World, session: str) -> list[int]:
 
 async def test_another_takes_over(two: World) -> None:
     async with flowing(two) as flow:
-        await flow.further(100)
+        await flow.caught_up()
         # Killed: nobody but the kernel says good-bye.
         before = await asyncio.to_thread(two.leader)
         os.kill(two.suite.pid(two.process(before)), signal.SIGKILL)
@@ -125,11 +125,12 @@ async def test_another_takes_over(two: World) -> None:
             before = await asyncio.to_thread(two.leader)
             async with two.suite.paused(two.process(before)):
                 await taking(two, flow, await taken_over(two, before))
-            await flow.further(100)
-        verdict, reading = await flow.judged()
-    print(verdict.summary(), reading.summary())
-    assert verdict.findings() == {}, verdict.summary()
-    assert reading.findings() == {}, reading.summary()
+            await flow.caught_up()
+        outcome = await flow.judged()
+    print(outcome.summary())
+    assert outcome.verdict.findings() == {}, outcome.summary()
+    assert outcome.reading.findings() == {}, outcome.summary()
+    assert outcome.answers.findings() == {}, outcome.summary()
 
 
 async def asks(world: World, client_id: str) -> None:
