@@ -99,6 +99,7 @@ class Bridge:
         self._watch = Watch(shared.clients)
         self._changes = asyncio.Event()
         shared.authority.on_admitted(self._watch.admitted)
+        shared.clients.on_narrowed(self._narrowed)
         shared.caches.on_change(self._changed)
         self._dynsec = self._dynamic_security() if s.dynamic_security else None
 
@@ -178,17 +179,22 @@ class Bridge:
             self._watch.changed([int(id) for id in ids])
             self._changes.set()
 
+    async def _narrowed(self, client_id: str) -> bool:
+        self._changes.set()
+        return False  # before `_evict` has ended its session
+
     async def _evict(self) -> None:
         """Of those who came in through the hooks."""
         evictor = Evictor(self._options())
         waiting: set[str] = set()
         while True:
             await _looking(self._changes)
-            waiting.update(await self._watch.ended())
+            waiting.update(await self._watch.ended(), self._shared.clients.ending)
             for client_id in list(waiting):
                 try:
                     await evictor.evict(client_id)
                     waiting.discard(client_id)
+                    self._shared.clients.ending.discard(client_id)
                     log.info("a client's rights are gone, and so is its session")
                 except (Refused, Lost, OSError, TimeoutError) as error:
                     log.warning("a client's session is not ended yet: %s", error or "no answer in time")
@@ -204,6 +210,7 @@ class BrokerApp:
             logging.getLogger(name).setLevel(logging.ERROR)
         self._shared = Shared(s)
         self._broker = Broker(self._shared.authority, s.backlog, *_doors(s))
+        self._shared.clients.on_narrowed(self._broker.forget)
         self._looked_at = asyncio.Event()
         self._shared.caches.on_change(lambda entity, ids: self._looked_at.set() if entity == "user" else None)
 

@@ -28,7 +28,7 @@ from typing import Any
 import amqtt.broker
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.contexts import Action, BaseContext
-from amqtt.errors import MQTTError
+from amqtt.errors import AMQTTError, MQTTError
 from amqtt.mqtt.connack import ConnackPacket
 from amqtt.mqtt.constants import QOS_1
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
@@ -40,11 +40,15 @@ from mqtt_bridge.adapters.delivery import CLOSE_SECONDS, Delivering, Waiting
 from mqtt_bridge.core import filters, topics
 from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
 from mqtt_bridge.core.filters import Events
+from skep import errors
 
 log = logging.getLogger("mqtt_bridge")
 
 BRIDGES = 16
 """One bridge's backlog in those of clients."""
+CONNECT_SECONDS = 10.0
+OWNER = "skep.owner"
+"""Of a session's attributes: whose it is, a user's id."""
 PLAIN_REQUEST = f"{topics.ROOT}/{topics.REQUEST}"
 ACCEPTED, UNAVAILABLE, BAD_LOGIN = 0, 3, 4
 """Codes of a CONNACK (MQTT 3.1.1, 3.2.2.3)."""
@@ -79,7 +83,7 @@ class Handler(Delivering):
     """Asks who a client is as soon as its CONNECT is read."""
 
     admit: Callable[[Session], Awaitable[int]]
-    end_older: Callable[[str], Awaitable[None]]
+    end_older: Callable[[Session], Awaitable[None]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +93,13 @@ class Handler(Delivering):
     async def init_from_connect(
         cls, reader: ReaderAdapter, writer: WriterAdapter, plugins_manager: Any, loop: Any = None
     ) -> tuple[BrokerProtocolHandler, Session]:
-        handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
+        except TimeoutError as error:
+            raise MQTTError("no CONNECT") from error
+        except AMQTTError as error:  # amqtt would leave it open
+            raise MQTTError(str(error)) from error
         session.retained_messages = Waiting()
         session.keep_alive += session.keep_alive // 2  # so long it may be silent
         code = await cls.admit(session)
@@ -97,7 +107,7 @@ class Handler(Delivering):
             await ConnackPacket.build(0, code).to_stream(writer)
             await writer.close()
             raise MQTTError("refused")
-        await cls.end_older(session.client_id or "")
+        await cls.end_older(session)
         return handler, session
 
 
@@ -185,8 +195,7 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
             return BAD_LOGIN
         if self._is_bridge(session):
             return ACCEPTED
-        will = Question(client_id, username, PUBLISH, session.will_topic or "", bool(session.will_retain))
-        if session.will_flag and not await self._authority.may(will):
+        if session.will_flag and not await self._may_will(session):
             return BAD_LOGIN
         try:
             async with asyncio.timeout(BRIDGE_SECONDS):
@@ -204,14 +213,29 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
                 self._is_complete.set()
         return code
 
+    async def _may_will(self, session: Session) -> bool:
+        topic, retain = session.will_topic or "", bool(session.will_retain)
+        return await self._authority.may(
+            Question(session.client_id or "", session.username or "", PUBLISH, topic, retain)
+        )
+
     async def _take(self, session: Session, message: IncomingApplicationMessage) -> bool:
         taken: asyncio.Future[IncomingApplicationMessage] = asyncio.get_running_loop().create_future()
         taken.set_result(message)
         return bool(await self._handle_message_delivery(session, self._get_handler(session), taken))
 
-    async def _end_older(self, client_id: str) -> None:
+    async def _end_older(self, new: Session) -> None:
         """A connection of the same client, before the new one begins: amqtt leaves it open, or takes both for gone."""
+        client_id = new.client_id or ""
+        try:
+            owner = None if self._is_bridge(new) else await self._authority.owner(client_id)
+        except errors.Unavailable as error:
+            raise MQTTError("whose session it is can't be told") from error
+        new.attributes[OWNER] = owner
         session, handler = self._sessions.get(client_id, (None, None))
+        if session is not None and session.attributes[OWNER] != owner:
+            await self.forget(client_id)
+            return
         if session is None or session.transitions.state != "connected":
             return
         await handler.handle_connection_closed()
@@ -229,6 +253,8 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
     async def _handle_disconnect(
         self, client_session: Session, handler: BrokerProtocolHandler, disconnect_waiter: asyncio.Future[Any]
     ) -> None:
+        if client_session.will_flag and not await self._may_will(client_session):
+            client_session.will_flag = False  # its rights have gone since it came
         try:
             await super()._handle_disconnect(client_session, handler, disconnect_waiter)
         finally:
@@ -287,6 +313,11 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         # amqtt does so for everybody's subscriptions when a client connects.
         if any(subscribed is session for subscribed, _ in self._subscriptions.get(subscription[0], [])):
             await super()._publish_retained_messages_for_subscription(subscription, session)
+
+    async def forget(self, client_id: str) -> bool:
+        """As `disconnect`; True."""
+        await self.disconnect(client_id)
+        return True
 
     async def disconnect(self, client_id: str) -> None:
         """End a client's connection and forget its session, if there is one."""

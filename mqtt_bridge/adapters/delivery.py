@@ -20,8 +20,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from amqtt.adapters import StreamWriterAdapter, WriterAdapter
-from amqtt.mqtt.constants import QOS_1
+from amqtt.adapters import ReaderAdapter, StreamWriterAdapter, WriterAdapter
+from amqtt.mqtt.constants import QOS_1, QOS_2
+from amqtt.mqtt.disconnect import DisconnectPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.mqtt.puback import PubackPacket
 from amqtt.mqtt.publish import PublishPacket
@@ -32,6 +33,7 @@ WINDOW = 200
 WINDOW_BYTES = 2 << 20
 SENDING, SENDING_BYTES = 1_000, 2 << 20
 """Packets that may wait for the connection to take them."""
+PACKET_BYTES = 2 << 20
 OVERHEAD = 1_000
 """Bytes that a message takes besides its payload."""
 CLOSE_SECONDS = 2.0
@@ -56,6 +58,22 @@ class Waiting(asyncio.Queue[ApplicationMessage]):
         return item
 
 
+class Limited(ReaderAdapter):  # type: ignore[misc]
+    """Ends a connection on which a packet is announced that is larger than any may be."""
+
+    def __init__(self, reader: ReaderAdapter, writer: WriterAdapter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def read(self, n: int = -1) -> bytes:
+        if n > PACKET_BYTES:
+            _abort(self._writer)
+            raise ConnectionResetError
+        return bytes(await self._reader.read(n))
+
+    def feed_eof(self) -> None:
+        self._reader.feed_eof()
+
+
 class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
     """`session.inflight_out`: sent and not acknowledged. `session.retained_messages`: waiting for room, or for a client
     that is away. take: hands a client's message on; False where the client has to go. waits: called with a session for
@@ -69,10 +87,17 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._is_open = False
         self._line = asyncio.Lock()
+        self._early: tuple[DisconnectPacket | None] | None = None
         self._sending = self._sending_bytes = 0
+
+    def attach(self, session: Session, reader: ReaderAdapter, writer: WriterAdapter) -> None:
+        super().attach(session, Limited(reader, writer), writer)
 
     async def handle_publish(self, publish_packet: PublishPacket) -> None:
         topic, data, qos = publish_packet.topic_name, publish_packet.data, publish_packet.qos
+        if qos > QOS_2:
+            _abort(self.writer)
+            return
         if topic is None or data is None or qos > QOS_1:
             await super().handle_publish(publish_packet)
             return
@@ -86,8 +111,14 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
         elif qos == QOS_1:
             await self._send_packet(PubackPacket.build(publish_packet.packet_id))
 
+    async def handle_disconnect(self, disconnect: DisconnectPacket | None) -> None:
+        self._early = None if self._is_open else (disconnect,)
+        await super().handle_disconnect(disconnect)
+
     async def start(self) -> None:
         await super().start()
+        if self._early is not None:  # before amqtt made what it waits for
+            self._disconnect_waiter.set_result(self._early[0])
         self._is_open = True
         await self._go_on()
 

@@ -44,6 +44,11 @@ class Authority:
         """Of a client that was let in."""
         return username == self._username
 
+    async def owner(self, client_id: str) -> int | None:
+        """The user whose client it is, as of now; None: nobody's."""
+        principal = (await self._clients.client(client_id)).principal
+        return None if principal is None else principal.user_id
+
     async def may_connect(self, client_id: str, username: str, password: str, address: str) -> bool:
         if self.is_bridge(username):
             return hmac.compare_digest(password.encode(), self._password.encode())

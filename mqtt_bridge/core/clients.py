@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Protocol
 
@@ -59,17 +60,29 @@ class Logins(Protocol):
         """An access token. Raises Unauthorized, TooManyRequests, Unavailable."""
 
 
+Narrowed = Callable[[str], Awaitable[bool]]
+
+
 class Clients:
-    """anonymous: whether clients without a password may connect."""
+    """anonymous: whether clients without a password may connect. What a session has subscribed to outlives its
+    connection; so who comes with less than what the client id had before gets in when that session is gone."""
 
     def __init__(self, registry: Registry, users: Users, logins: Logins, keys: Keys, anonymous: bool) -> None:
         self._registry, self._users, self._logins = registry, users, logins
         self._keys, self._anonymous = keys, anonymous
         self._known: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
+        self._narrowed: Narrowed | None = None
+        self.ending: set[str] = set()
+        """Clients who are not let in before their sessions have ended: remove them then."""
+
+    def on_narrowed(self, callback: Narrowed) -> None:
+        """Called with a client id before its session goes on with less. Ends the session and returns True; or returns
+        False, and the client id is among `ending`."""
+        self._narrowed = callback
 
     async def connect(self, client_id: str, username: str, password: str, address: str) -> bool:
         """Whether it may. Raises TooManyRequests, Unavailable."""
-        if not topics.is_client_id(client_id):
+        if not topics.is_client_id(client_id) or client_id in self.ending:
             return False
         if not password:
             return self._anonymous and not username and await self._registry.get(client_id) is None
@@ -77,7 +90,7 @@ class Clients:
             if password.count(".") == 2:
                 claims = tokens.decode(password, self._keys, _now())
                 principal = await self._principal(claims)
-                return await self._registry.bind(client_id, principal.user_id, msgspec.json.encode(claims))
+                return await self._bind(client_id, principal, msgspec.json.encode(claims))
             user_id = await self._logged_in(username, password, address)
         except Unauthorized:
             return False
@@ -85,6 +98,24 @@ class Clients:
         if user is None or user.status != access.ACTIVE:
             return False
         return await self._registry.bind(client_id, user_id, None)
+
+    async def _bind(self, client_id: str, principal: Principal, claims: bytes) -> bool:
+        bound = await self._registry.get(client_id, fresh=True)
+        narrows = bound is not None and bound.user_id == principal.user_id and not await self._keeps(principal, bound)
+        if not await self._registry.bind(client_id, principal.user_id, claims):
+            return False
+        if not narrows or self._narrowed is None or await self._narrowed(client_id):
+            return True
+        self.ending.add(client_id)
+        return False
+
+    async def _keeps(self, principal: Principal, bound: Bound) -> bool:
+        """Whether it may all that the client id's last token would allow, were it not for its expiry."""
+        try:
+            claims = msgspec.structs.replace(await self._claims_of(bound), expires=FAR)
+            return covers(principal, await self._principal(claims))
+        except Unauthorized:
+            return True
 
     async def authenticated(self, client_id: str, token: str) -> bool:
         """A connected client has shown this token. False where the client id is another user's."""
@@ -151,6 +182,19 @@ class Clients:
         """These users have changed, perhaps their passwords; none named: any may have."""
         for key in [key for key, (_, user) in self._known.items() if not user_ids or user in user_ids]:
             del self._known[key]
+
+
+def covers(now: Principal, before: Principal) -> bool:
+    """Whether it still may all it could."""
+    return (
+        before.actions <= now.actions
+        and _includes(now.networks, before.networks)
+        and _includes(now.device_types, before.device_types)
+    )
+
+
+def _includes(all_: frozenset[int] | None, some: frozenset[int] | None) -> bool:
+    return all_ is None or (some is not None and some <= all_)
 
 
 def _now() -> int:

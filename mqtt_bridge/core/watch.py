@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from mqtt_bridge.core.acl import Client
-from mqtt_bridge.core.clients import Clients
+from mqtt_bridge.core.clients import Clients, covers
 from skep.access import Principal
 from skep.errors import Unavailable
 
@@ -61,17 +61,4 @@ class Watch:
             return False
         now = (await self._clients.client(client_id)).principal
         before, self._seen[client_id] = self._seen[client_id], now
-        return before is not None and (now is None or not _has(now, before))
-
-
-def _has(now: Principal, before: Principal) -> bool:
-    """Whether it still may all it could."""
-    return (
-        before.actions <= now.actions
-        and _includes(now.networks, before.networks)
-        and _includes(now.device_types, before.device_types)
-    )
-
-
-def _includes(all_: frozenset[int] | None, some: frozenset[int] | None) -> bool:
-    return all_ is None or (some is not None and some <= all_)
+        return before is not None and (now is None or not covers(now, before))
