@@ -118,8 +118,10 @@ async def test_another_takes_over(two: World) -> None:
         await flow.caught_up()
         # Killed: nobody but the kernel says good-bye.
         before = await asyncio.to_thread(two.leader)
-        os.kill(two.suite.pid(two.process(before)), signal.SIGKILL)
+        killed = two.suite.pid(two.process(before))
+        os.kill(killed, signal.SIGKILL)
         await taking(two, flow, await taken_over(two, before))
+        await two.suite.back(two.process(before), killed)
         # Paused: it wakes up and believes itself to be what it was.
         if BROKER != RABBITMQ:  # it asks the hooks about bridges, too, and half of its questions hang
             before = await asyncio.to_thread(two.leader)
