@@ -14,7 +14,7 @@ import uuid
 
 import pytest
 
-from tests.system.mqtt import RABBITMQ, RabbitMq, World
+from tests.system.mqtt import AMQTT, RABBITMQ, RabbitMq, World
 from tests.system.mqtt_client import WAIT, until
 from tests.system.mqtt_flow import flowing, rounds
 
@@ -67,6 +67,20 @@ async def test_a_killed_broker(mqtt: World) -> None:
     found = set(outcome.verdict.findings()) | set(outcome.reading.findings())
     assert found <= {"lost", "missing"}, outcome.summary()
     assert outcome.undue == set(), outcome.summary()
+
+
+@pytest.mark.parametrize("mqtt", [AMQTT], indirect=True)
+async def test_our_broker_lets_nobody_in_before_the_bridge(mqtt: World) -> None:
+    """It has no session of the bridge when it starts: what it acknowledged would be for nobody."""
+    device, mark = mqtt.mine.device, uuid.uuid4().hex[:8]
+    async with mqtt.suite.paused("mqtt-bridge"):
+        await mqtt.site.broker.kill()
+        coming = asyncio.create_task(asyncio.to_thread(mqtt.client, f"s-{mark}"))
+        assert await asyncio.wait([coming], timeout=1) == (set(), {coming})
+    with await coming as sender:
+        sender.publish(f"dh/insert/notification/{device}/{mark}", {}).wait_for_publish(WAIT)
+        path = f"device/{device}/notification?notification={mark}"
+        await asyncio.to_thread(until, lambda: mqtt.admin("GET", path)[1] != [], "it is lost")
 
 
 @pytest.mark.parametrize("mqtt", [RABBITMQ], indirect=True)
