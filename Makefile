@@ -26,8 +26,7 @@ endif
 
 # Two runs side by side: each of them mostly waits. The second has all that needs no suite of the first; what it prints
 # comes when it is done.
-BESIDE := tests/unit tests/contract $(wildcard tests/system/test_mqtt*.py) \
-	$(addprefix tests/system/test_,launcher.py schemathesis.py)
+BESIDE := tests/unit tests/contract $(wildcard tests/system/test_mqtt*.py) tests/system/test_launcher.py
 
 test-system:
 	@$(BIN)/pytest tests/system $(addprefix --ignore=,$(BESIDE)) --durations=20

@@ -1,6 +1,6 @@
 """The broker of the light set: amqtt, with the platform's rights.
 
-What is ours on top of amqtt 0.12.1:
+What is ours on top of amqtt 0.12.1, here, in `admission`, `delivery` and `fan_out`:
 - Clients wait until the bridge has subscribed to what they publish: after a start of the broker it has no session yet,
   and what is acknowledged would be for nobody.
 - CONNECT is decided before amqtt looks for an older session of the client id: it would end that first and ask
@@ -9,9 +9,9 @@ What is ours on top of amqtt 0.12.1:
 - A will is refused at CONNECT where its topic would be refused in a PUBLISH.
 - Plain `dh/request` goes on as `dh/request/<clientId>`: the broker knows who published.
 - A client that connects gets what is retained for its own subscriptions only.
-- QoS 1: see `delivery`.
+- What has QoS 1 is kept until it is acknowledged, on both sides: `delivery`.
 - TLS: a client is asked for no certificate.
-- What waits for a client is bounded: see `Broker` and `delivery`.
+- What waits for a client is bounded.
 - Nothing below `dh/` is retained, and events are checked again as they are handed out.
 """
 
@@ -21,94 +21,31 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import amqtt.broker
-from amqtt.adapters import ReaderAdapter, WriterAdapter
-from amqtt.contexts import Action, BaseContext
-from amqtt.errors import AMQTTError, MQTTError
-from amqtt.mqtt.connack import ConnackPacket
+from amqtt.errors import MQTTError
 from amqtt.mqtt.constants import QOS_1
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
-from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import IncomingApplicationMessage, Session
 from msgspec import Struct
 
-from mqtt_bridge.adapters.delivery import CLOSE_SECONDS, Delivering, Waiting
-from mqtt_bridge.core import filters, topics
-from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
-from mqtt_bridge.core.filters import Events
+from mqtt_bridge.adapters.admission import ACCEPTED, BAD_LOGIN, UNAVAILABLE, Handler, Rights
+from mqtt_bridge.adapters.delivery import CLOSE_SECONDS
+from mqtt_bridge.adapters.fan_out import Subscriptions, Tasks
+from mqtt_bridge.core import topics
+from mqtt_bridge.core.authority import PUBLISH, Authority, Question
 from skep import errors
 
 log = logging.getLogger("mqtt_bridge")
 
 BRIDGES = 16
 """One bridge's backlog in those of clients."""
-CONNECT_SECONDS = 10.0
 OWNER = "skep.owner"
 """Of a session's attributes: whose it is, a user's id."""
 PLAIN_REQUEST = f"{topics.ROOT}/{topics.REQUEST}"
-ACCEPTED, UNAVAILABLE, BAD_LOGIN = 0, 3, 4
-"""Codes of a CONNACK (MQTT 3.1.1, 3.2.2.3)."""
 BRIDGE_SECONDS = 10.0
 """A client waits for the bridge."""
-
-
-class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
-    """amqtt makes it by its name; `Broker` hands it the authority."""
-
-    authority: Authority
-
-    def __init__(self, context: BaseContext) -> None:
-        BaseAuthPlugin.__init__(self, context)
-        self.topic_config = None
-
-    async def authenticate(self, *, session: Session) -> bool | None:
-        return True  # decided at CONNECT, before this
-
-    async def topic_filtering(
-        self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
-    ) -> bool | None:
-        if session is None or topic is None:
-            return False
-        if action == Action.RECEIVE and not isinstance(filters.meaning(topic), Events):
-            return True  # what is no event was judged at the subscription
-        access = PUBLISH if action == Action.PUBLISH else SUBSCRIBE
-        return await self.authority.may(Question(session.client_id or "", session.username or "", access, topic))
-
-
-class Handler(Delivering):
-    """Asks who a client is as soon as its CONNECT is read."""
-
-    admit: Callable[[Session], Awaitable[int]]
-    end_older: Callable[[Session], Awaitable[None]]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.ended = asyncio.Event()
-
-    @classmethod
-    async def init_from_connect(
-        cls, reader: ReaderAdapter, writer: WriterAdapter, plugins_manager: Any, loop: Any = None
-    ) -> tuple[BrokerProtocolHandler, Session]:
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
-        except TimeoutError as error:
-            raise MQTTError("no CONNECT") from error
-        except AMQTTError as error:  # amqtt would leave it open
-            raise MQTTError(str(error)) from error
-        session.retained_messages = Waiting()
-        session.keep_alive += session.keep_alive // 2  # so long it may be silent
-        code = await cls.admit(session)
-        if code != ACCEPTED:
-            await ConnackPacket.build(0, code).to_stream(writer)
-            await writer.close()
-            raise MQTTError("refused")
-        await cls.end_older(session)
-        return handler, session
 
 
 class Door(Struct, frozen=True):
@@ -123,30 +60,6 @@ class Door(Struct, frozen=True):
         kind = "plain" if self.tls is None else "tls"
         ports = {"tcp": self.port, "ws": self.websocket_port}
         return {f"{kind}-{type}": {"type": type, "bind": f"{self.host}:{port}"} for type, port in ports.items() if port}
-
-
-class Subscriptions(dict[str, list[tuple[Session, int]]]):
-    """By filter. amqtt goes through them and waits in between: when somebody subscribed then, it gave up."""
-
-    def items(self) -> Any:
-        return [(filter_, list(subscribed)) for filter_, subscribed in super().items()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(super().__iter__()))
-
-
-class Tasks(deque[asyncio.Task[Any]]):
-    """What is on its way to somebody. amqtt keeps what is done behind the first one that is not, messages included."""
-
-    def append(self, task: asyncio.Task[Any]) -> None:
-        super().append(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        with contextlib.suppress(ValueError):
-            self.remove(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.info("a message did not get to a client: %s", error)
 
 
 class Broker(amqtt.broker.Broker):  # type: ignore[misc]
