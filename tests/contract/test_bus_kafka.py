@@ -326,3 +326,29 @@ async def test_a_killed_broker_loses_and_repeats_nothing(
     await group.reader.close(leave=True)
     await reading.reader.close(leave=True)
     await engine.stop()
+
+
+async def test_an_engine_that_stops_waits_for_readers_that_are_given_up(
+    make: Make, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that ends does not wait for what it had begun; its connections would be left open."""
+    engine = await make()
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def slowly_closed(connect: Callable[[], Client]) -> Client:
+        try:
+            begun.set()
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            await release.wait()
+
+    monkeypatch.setattr("ws_kafka_proxy.adapters.kafka.engine.started", slowly_closed)
+    opening = asyncio.create_task(engine.reader(topic, None, "m", Start("latest")))
+    await begun.wait()
+    opening.cancel()
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0.1)
+    assert not stopping.done()
+    release.set()
+    await stopping
+    assert opening.cancelled()

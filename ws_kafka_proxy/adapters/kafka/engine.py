@@ -58,6 +58,7 @@ class KafkaEngine:
         self._looked_up: dict[str, list[tuple[Call, int, int, Record]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: set[KafkaReader] = set()
+        self._opening: set[asyncio.Future[None]] = set()
 
     def _connect(self) -> Client:
         return Client(self._bootstrap, self._security)
@@ -75,6 +76,8 @@ class KafkaEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._opening:  # whoever wanted them has gone, and what was begun is being closed
+            await asyncio.wait(self._opening, timeout=STOP_TIMEOUT)
         await asyncio.gather(*(reader.close(leave=False) for reader in self._readers))
         await self._writer.stop(STOP_TIMEOUT)
         await self._cluster.stop()
@@ -122,6 +125,15 @@ class KafkaEngine:
     async def reader(
         self, topic: str, group: str | None, member: str, start: Start, drain: bool = False
     ) -> KafkaReader:
+        opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._opening.add(opening)
+        try:
+            return await self._opened(topic, group, member, start, drain)
+        finally:
+            self._opening.discard(opening)
+            opening.set_result(None)
+
+    async def _opened(self, topic: str, group: str | None, member: str, start: Start, drain: bool) -> KafkaReader:
         if topic not in self._cluster.topics:
             await self._cluster.refresh()
         count = len(self._cluster.topics[topic].leaders)
