@@ -185,16 +185,15 @@ class Bridge:
 
     async def _evict(self) -> None:
         """Of those who came in through the hooks."""
-        evictor = Evictor(self._options())
-        waiting: set[str] = set()
+        evictor, ending = Evictor(self._options()), self._shared.clients.ending
         while True:
             await _looking(self._changes)
-            waiting.update(await self._watch.ended(), self._shared.clients.ending)
-            for client_id in list(waiting):
+            # Nobody comes in before: one who did would have that session, and lose the connection with it.
+            ending.update(await self._watch.ended())
+            for client_id in list(ending):
                 try:
                     await evictor.evict(client_id)
-                    waiting.discard(client_id)
-                    self._shared.clients.ending.discard(client_id)
+                    ending.discard(client_id)
                     log.info("a client's rights are gone, and so is its session")
                 except (Refused, Lost, OSError, TimeoutError) as error:
                     log.warning("a client's session is not ended yet: %s", error or "no answer in time")

@@ -34,10 +34,10 @@ class Authority:
     def __init__(self, clients: Clients, acl: Acl, username: str, password: str, session: str) -> None:
         self._clients, self._acl = clients, acl
         self._username, self._password, self._session = username, password, session
-        self._callbacks: list[Callable[[Client], None]] = []
+        self._callbacks: list[Callable[[Client], bool]] = []
 
-    def on_admitted(self, callback: Callable[[Client], None]) -> None:
-        """Called with everybody who may connect, but for bridges."""
+    def on_admitted(self, callback: Callable[[Client], bool]) -> None:
+        """Called with everybody who may connect, but for bridges. False: not yet."""
         self._callbacks.append(callback)
 
     def is_bridge(self, username: str) -> bool:
@@ -60,9 +60,7 @@ class Authority:
         if not await self._clients.connect(client_id, username, password, address):
             return False
         client = await self._clients.client(client_id)
-        for callback in self._callbacks:
-            callback(client)
-        return True
+        return all(callback(client) for callback in self._callbacks)
 
     async def may(self, question: Question) -> bool:
         if self.is_bridge(question.username):

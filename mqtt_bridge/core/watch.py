@@ -26,11 +26,17 @@ class Watch:
         self._seen: OrderedDict[str, Principal | None] = OrderedDict()
         self._todo: set[str] = set()
 
-    def admitted(self, client: Client) -> None:
+    def admitted(self, client: Client) -> bool:
+        """False while the session is that of another user: it has to end first."""
+        before = self._seen.get(client.id)
+        if before is not None and client.principal is not None and before.user_id != client.principal.user_id:
+            self._todo.add(client.id)
+            return False
         self._seen[client.id] = client.principal
         self._seen.move_to_end(client.id)
         if len(self._seen) > WATCHED:
             self._seen.popitem(last=False)
+        return True
 
     def changed(self, user_ids: list[int]) -> None:
         """These users have, perhaps in what they may; none named: any may have."""
@@ -61,4 +67,4 @@ class Watch:
             return False
         now = (await self._clients.client(client_id)).principal
         before, self._seen[client_id] = self._seen[client_id], now
-        return before is not None and (now is None or not covers(now, before))
+        return before is not None and (now is None or now.user_id != before.user_id or not covers(now, before))

@@ -68,3 +68,16 @@ async def test_anonymous_clients_stay(clients: Clients) -> None:
     watch.admitted(await clients.client("c9"))
     watch.changed([])
     assert await watch.ended() == []
+
+
+async def test_another_user_comes_in_when_the_session_has_ended(watch: Watch, clients: Clients) -> None:
+    """The first one was deleted, and the client id with it."""
+    registry = clients._registry
+    assert isinstance(registry, Registry)
+    registry.bound.clear()
+    assert await clients.connect("c1", "admin", "right", "")
+    newcomer = await clients.client("c1")
+    assert not watch.admitted(newcomer)
+    assert await watch.ended() == ["c1"]
+    assert watch.admitted(newcomer)
+    assert await watch.ended() == []
