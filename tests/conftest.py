@@ -8,6 +8,7 @@ hazelcast        (session)  a cluster of one member with the maps of deploy/engi
 An engine that can't be had skips its tests, and the last lines say so; with CI=true it fails the run.
 """
 
+import gc
 import os
 import re
 import secrets
@@ -60,6 +61,8 @@ def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     yield postgres_server.url(name)
+    # A handshake that was cancelled ends when psycopg's connection is collected, and DROP DATABASE waits for it.
+    gc.collect()
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from .database import Database, Kept, Transaction
@@ -19,7 +19,7 @@ class Leases:
 
     A lease is over when its time is, or when its holder is seen to be gone: each holder keeps a connection with a lock
     in its name, which ends with the process. Where a lease is somebody else's by now its holder may not know it yet: a
-    transaction that must not happen then locks the row, as the holder's (`skep.metadata.mqtt.MqttPackets.remember`).
+    statement that must not happen then locks the row, as the holder's (`skep.metadata.mqtt.MqttPackets.remember`).
     """
 
     def __init__(self, database: Database) -> None:
@@ -37,10 +37,6 @@ class Leases:
         """Of all leases that there ever were."""
         query = select(leases.c.name).where(leases.c.name.startswith(beginning, autoescape=True))
         return [row.name for row in await self._database.read(Transaction.all, query)]
-
-    async def release(self, name: str, holder: str) -> None:
-        query = delete(leases).where(leases.c.name == name, leases.c.holder == holder)
-        await self._database.write(Transaction.run, query)
 
     async def close(self) -> None:
         """What is held here is for others to take."""

@@ -70,8 +70,9 @@ class MqttPackets:
 
     async def remember(self, session: str, packets: list[MqttPacket], holder: str) -> bool:
         """Instead of what was remembered of the same identifiers. False, and nothing is, where the lease of the
-        session's name is not the holder's any more."""
-        return await self._database.write(_remember, session, packets, holder)
+        session's name is not the holder's any more. One statement that is its own transaction: a process that is
+        paused has either not sent it or holds nothing by it, and who takes the session over waits for nobody."""
+        return await self._database.read(_remember, session, packets, holder)
 
 
 async def bind_within(t: Transaction, client: MqttClient) -> bool:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import delete, select
+from sqlalchemy.engine import make_url
 
 from skep import access, errors, tokens
 from skep.metadata import Metadata, rows
@@ -80,6 +81,51 @@ async def outbox_rows(metadata: Metadata) -> list[Any]:
 
 async def empty_outbox(metadata: Metadata) -> None:
     await metadata.database.write(Transaction.run, delete(outbox))
+
+
+class Link:
+    """Between a service and PostgreSQL. `freeze(after)`: as if the service were paused with SIGSTOP when it has sent
+    what holds these bytes; `frozen` is set then."""
+
+    def __init__(self) -> None:
+        self.frozen = asyncio.Event()
+        self._after: bytes | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def freeze(self, after: bytes) -> None:
+        self._after = after
+
+    @asynccontextmanager
+    async def to(self, url: str) -> AsyncIterator[str]:
+        """The url of a server that is the one at `url`, over this link."""
+        parsed = make_url(url)
+        socket = f"{parsed.query['host']}/.s.PGSQL.{parsed.query['port']}"
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            upstream_reader, upstream = await asyncio.open_unix_connection(socket)
+            ways = ((reader, upstream, True), (upstream_reader, writer, False))
+            self._tasks |= {asyncio.create_task(self._forward(*way)) for way in ways}
+
+        server = await asyncio.start_server(connected, "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        try:
+            yield parsed.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_ours: bool) -> None:
+        try:
+            while chunk := await reader.read(1 << 16):
+                if is_ours and self.frozen.is_set():
+                    await asyncio.Event().wait()
+                writer.write(chunk)
+                if is_ours and self._after is not None and self._after in chunk:
+                    self.frozen.set()
+        finally:
+            writer.close()
 
 
 class Refused(errors.Unavailable):

@@ -12,7 +12,7 @@ from skep import errors
 from skep.metadata import Caches
 from skep.metadata.leases import PRESENCE
 from skep.metadata.mqtt import _REMEMBER, MqttClient, MqttPacket
-from tests.contract.metadata_support import admin, client, opened, unique
+from tests.contract.metadata_support import Link, admin, client, opened, unique
 
 
 @pytest.fixture
@@ -98,15 +98,24 @@ async def test_nobody_takes_a_session_while_something_is_remembered(metadata):
     assert await taking
 
 
+async def test_nobody_waits_for_one_that_was_paused_while_it_remembered(metadata, postgres_url):
+    session, link = unique("s"), Link()
+    async with link.to(postgres_url) as url, opened(url) as paused:
+        assert await paused.leases.hold(session, "a", -1)
+        link.freeze(after=b"INSERT INTO mqtt_packets")
+        remembering = asyncio.create_task(paused.mqtt_packets.remember(session, [MqttPacket(1, 1, 1, 1)], "a"))
+        async with asyncio.timeout(10):
+            await link.frozen.wait()
+        assert await metadata.leases.hold(session, "b", 60)
+        remembering.cancel()
+        await asyncio.gather(remembering, return_exceptions=True)
+
+
 async def test_one_holds_a_lease_at_a_time(metadata):
     leases, name = metadata.leases, unique("lease")
     assert await leases.hold(name, "a", 60)
     assert await leases.hold(name, "a", 60)
     assert not await leases.hold(name, "b", 60)
-    await leases.release(name, "b")
-    assert not await leases.hold(name, "b", 60)
-    await leases.release(name, "a")
-    assert await leases.hold(name, "b", 60)
 
 
 async def test_a_lease_that_ran_out_is_anybodys(metadata):
