@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from skep import errors, settings
 
-from . import admin
+from . import admin, schema
 from .metadata import Metadata
 
 
@@ -54,7 +54,7 @@ async def _run(command: str, configured: Settings) -> str:
     metadata = Metadata(configured.database_url, pool=1)
     try:
         if command == "migrate":
-            return f"The schema is at revision {await metadata.migrate()}."
+            return f"The schema is at revision {await schema.migrate(configured.database_url)}."
         password = configured.admin_password
         if configured.is_production and not password:
             raise ValueError("SKEP_ADMIN_PASSWORD is not set; only the development profile has a known password")

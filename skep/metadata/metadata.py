@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import literal, select
 
-from . import schema
 from .configuration import Configurations
 from .database import POOL, TIMEOUT, Database, Transaction
 from .device_types import DeviceTypes
@@ -48,10 +47,6 @@ class Metadata:
     async def stop(self) -> None:
         await self.leases.close()
         await self.database.close()
-
-    async def migrate(self) -> str:
-        """Bring the schema up to date; safe in several processes at once. Gives the revision."""
-        return await schema.migrate(self.database.url)
 
     async def ping(self) -> None:
         """For health checks. Raises Unavailable."""

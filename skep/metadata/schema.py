@@ -1,4 +1,4 @@
-"""Bring the schema up to date."""
+"""Bring the schema up to date. Not a part of `Metadata`: Alembic is large, slow to import, and no service needs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ WAIT = 60
 
 
 async def migrate(url: str) -> str:
-    """Upgrade to the newest revision, all or nothing; gives its name. Raises Unavailable, Internal."""
+    """Upgrade to the newest revision, all or nothing; gives its name. Safe in several processes at once. Raises
+    Unavailable, Internal."""
     engine = connect(url, pool=0, statement_timeout=WAIT)
     try:
         async with engine.begin() as connection:

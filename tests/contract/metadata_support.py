@@ -12,13 +12,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.engine import make_url
 
 from skep import access, errors, tokens
-from skep.metadata import Metadata, rows
+from skep.metadata import Metadata, rows, schema
 from skep.metadata.database import Transaction
 from skep.metadata.tables import outbox
 from skep.wire import messages, proxy, topics
 
 NEVER = 2**53
 _numbers = itertools.count(1)
+_migrated: set[str] = set()
 
 
 def unique(prefix: str = "x") -> str:
@@ -30,7 +31,9 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Metadata]:
     metadata = Metadata(url, **options)
     await metadata.start()
     try:
-        await metadata.migrate()
+        if url not in _migrated:
+            await schema.migrate(url)
+            _migrated.add(url)
         yield metadata
     finally:
         await metadata.stop()

@@ -22,7 +22,7 @@ import pytest
 from deploy import ports
 from skep import access, tokens
 from skep.bus import Bus, Failed
-from skep.metadata import Metadata, admin, passwords, rows
+from skep.metadata import Metadata, admin, passwords, rows, schema
 from skep.tokens import Claims, Keys
 from skep.wire import messages, topics
 
@@ -67,7 +67,7 @@ def process(module: str, environment: dict[str, str], folder: Path) -> Iterator[
 async def prepare(url: str) -> None:
     metadata = Metadata(url)
     await metadata.start()
-    await metadata.migrate()
+    await schema.migrate(url)
     await admin.create(metadata.database, PASSWORD)
     old = base64.b64encode(hashlib.sha256((SALT + PASSWORD).encode()).digest()).decode()
     for login, stored in (("taken.over", f"sha256${SALT}${old}"), ("client", passwords.hashed(PASSWORD))):
