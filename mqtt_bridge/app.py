@@ -138,6 +138,7 @@ class Bridge:
             lease,
             subscription,
             self._turns,
+            s.renumbers,
         )
 
     def _options(self) -> Options:

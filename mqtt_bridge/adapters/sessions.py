@@ -109,7 +109,11 @@ class Turns:
 
 
 class InboundSession(Session):
-    """Persistent: what is published while it is away waits at the broker. One bridge at a time has it, by a lease."""
+    """Persistent: what is published while it is away waits at the broker. One bridge at a time has it, by a lease.
+
+    renumbers: the broker is RabbitMQ, which serves a connection before it has taken back what the one before it had, so
+    that this came behind newer packets: a first connection ends the old one, a second takes what comes.
+    """
 
     def __init__(
         self,
@@ -119,10 +123,11 @@ class InboundSession(Session):
         lease: Lease,
         subscription: Subscription,
         turns: Turns,
+        renumbers: bool,
     ) -> None:
         super().__init__(options.client_id)
         self._dialler, self._make, self._numbering, self._lease = Dialler(options), make, numbering, lease
-        self._subscription, self._turns = subscription, turns
+        self._subscription, self._turns, self._renumbers = subscription, turns, renumbers
 
     async def run(self) -> None:
         await self.keep(self._serve)
@@ -137,6 +142,8 @@ class InboundSession(Session):
             self._turns.taken -= 1
 
     async def _served(self) -> None:
+        if self._renumbers:
+            await (await self._dialler.connection()).close()
         arrived: list[Packet] = []
         receive: Callable[[Packet], None] = arrived.append
         connection = await self._dialler.connection(lambda packet: receive(packet))

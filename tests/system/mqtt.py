@@ -211,8 +211,12 @@ class RabbitMq(Broker):
 
     def config(self) -> str:
         """What docs/mqtt.md tells to copy."""
+        text = documented("# rabbitmq.conf")
+        if self.suite.settings.get("MQTT_BRIDGES", "1") != "1":
+            several = documented("# rabbitmq.conf: with several bridges")
+            text = replaced(text, {"auth_backends.1 = http\n": replaced(several, {"BRIDGE_PASSWORD": BRIDGE_PASSWORD})})
         return replaced(
-            documented("# rabbitmq.conf"),
+            text,
             {
                 "127.0.0.1:1883": f"{LOCAL}:{self.port}",
                 " = 8883": f" = {LOCAL}:{self.tls_port}",
