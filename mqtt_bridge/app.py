@@ -24,7 +24,7 @@ from mqtt_bridge.api import hooks
 from mqtt_bridge.core import interests, sharing
 from mqtt_bridge.core.accounts import Accounts
 from mqtt_bridge.core.acl import Acl
-from mqtt_bridge.core.authority import Authority
+from mqtt_bridge.core.authority import Authority, YesOrNo
 from mqtt_bridge.core.clients import Clients
 from mqtt_bridge.core.inbound import Inbound
 from mqtt_bridge.core.leading import Led
@@ -92,7 +92,7 @@ class Bridge:
     def __init__(self, settings: Settings) -> None:
         self._settings = s = settings
         self._shared = shared = Shared(s)
-        self._hooks = HTTPServer(Application(hooks.handlers(shared.authority)), max_buffer_size=MAX_HOOK_BODY)
+        self._hooks = HTTPServer(Application(hooks.handlers(YesOrNo(shared.authority))), max_buffer_size=MAX_HOOK_BODY)
         self._platform = BusPlatform(shared.bus, shared.clients, shared.caches)
         self._memory = StoredMemory(shared.metadata, shared.bus.run)
         self._turns = Turns()

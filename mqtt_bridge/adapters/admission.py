@@ -15,9 +15,7 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
 from mqtt_bridge.adapters.delivery import Delivering, Waiting
-from mqtt_bridge.core import filters
 from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
-from mqtt_bridge.core.filters import Events
 
 CONNECT_SECONDS = 10.0
 ACCEPTED, UNAVAILABLE, BAD_LOGIN = 0, 3, 4
@@ -25,7 +23,7 @@ ACCEPTED, UNAVAILABLE, BAD_LOGIN = 0, 3, 4
 
 
 class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
-    """amqtt makes it by its name; `Broker` hands it the authority."""
+    """amqtt makes it by its name; `Broker` hands it the authority, whose Unavailable passes through amqtt."""
 
     authority: Authority
 
@@ -41,8 +39,8 @@ class Rights(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
     ) -> bool | None:
         if session is None or topic is None:
             return False
-        if action == Action.RECEIVE and not isinstance(filters.meaning(topic), Events):
-            return True  # what is no event was judged at the subscription
+        if action == Action.RECEIVE:
+            return True  # judged as it is handed out
         access = PUBLISH if action == Action.PUBLISH else SUBSCRIBE
         return await self.authority.may(Question(session.client_id or "", session.username or "", access, topic))
 

@@ -12,7 +12,8 @@ What is ours on top of amqtt 0.12.1, here, in `admission`, `delivery` and `fan_o
 - What has QoS 1 is kept until it is acknowledged, on both sides: `delivery`.
 - TLS: a client is asked for no certificate.
 - What waits for a client is bounded.
-- Nothing below `dh/` is retained, and events are checked again as they are handed out.
+- Nothing below `dh/` is retained, and events are checked again as they are handed out. What nobody can judge for now
+  (PostgreSQL is away) is not refused, which would lose it: it waits, or whoever sent it comes again.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from msgspec import Struct
 from mqtt_bridge.adapters.admission import ACCEPTED, BAD_LOGIN, UNAVAILABLE, Handler, Rights
 from mqtt_bridge.adapters.delivery import CLOSE_SECONDS
 from mqtt_bridge.adapters.fan_out import Subscriptions, Tasks
-from mqtt_bridge.core import topics
-from mqtt_bridge.core.authority import PUBLISH, Authority, Question
+from mqtt_bridge.core import filters, topics
+from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question, or_no
+from mqtt_bridge.core.filters import Events
 from skep import errors
 
 log = logging.getLogger("mqtt_bridge")
@@ -43,6 +45,8 @@ BRIDGES = 16
 """One bridge's backlog in those of clients."""
 OWNER = "skep.owner"
 """Of a session's attributes: whose it is, a user's id."""
+REFUSED = 0x80
+"""Code of a SUBACK."""
 PLAIN_REQUEST = f"{topics.ROOT}/{topics.REQUEST}"
 BRIDGE_SECONDS = 10.0
 """A client waits for the bridge."""
@@ -89,6 +93,7 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
             "admit": self._admit,
             "take": self._take,
             "waits": self._waits,
+            "may_have": self._may_have,
             "end_older": self._end_older,
         }
         own = {name: staticmethod(method) for name, method in own.items()}
@@ -104,11 +109,16 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
     async def _admit(self, session: Session) -> int:
         """The code of the CONNACK."""
         client_id, username, password = session.client_id or "", session.username or "", session.password or ""
-        if not await self._authority.may_connect(client_id, username, password, session.remote_address or ""):
-            return BAD_LOGIN
-        if self._is_bridge(session):
-            return ACCEPTED
-        if session.will_flag and not await self._may_will(session):
+        try:
+            if not await self._authority.may_connect(client_id, username, password, session.remote_address or ""):
+                return BAD_LOGIN
+            if self._is_bridge(session):
+                return ACCEPTED
+            if session.will_flag and not await self._may_will(session):
+                return BAD_LOGIN
+        except errors.Unavailable:
+            return UNAVAILABLE
+        except errors.TooManyRequests:
             return BAD_LOGIN
         try:
             async with asyncio.timeout(BRIDGE_SECONDS):
@@ -119,12 +129,22 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         return ACCEPTED
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
-        code: int = await super().add_subscription(subscription, session)
+        try:
+            code: int = await super().add_subscription(subscription, session)
+        except errors.Unavailable:  # a client that is refused may never ask again; one that comes anew does
+            await self._get_handler(session).handle_connection_closed()
+            return REFUSED
         if code == QOS_1 and self._is_bridge(session):
             self._missing.discard(subscription[0])
             if not self._missing:
                 self._is_complete.set()
         return code
+
+    async def _may_have(self, session: Session, topic: str) -> bool:
+        """What is no event was judged at the subscription."""
+        return not isinstance(filters.meaning(topic), Events) or await self._authority.may(
+            Question(session.client_id or "", session.username or "", SUBSCRIBE, topic)
+        )
 
     async def _may_will(self, session: Session) -> bool:
         topic, retain = session.will_topic or "", bool(session.will_retain)
@@ -166,7 +186,7 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
     async def _handle_disconnect(
         self, client_session: Session, handler: BrokerProtocolHandler, disconnect_waiter: asyncio.Future[Any]
     ) -> None:
-        if client_session.will_flag and not await self._may_will(client_session):
+        if client_session.will_flag and not await or_no(self._may_will(client_session)):
             client_session.will_flag = False  # its rights have gone since it came
         try:
             await super()._handle_disconnect(client_session, handler, disconnect_waiter)
@@ -185,20 +205,26 @@ class Broker(amqtt.broker.Broker):  # type: ignore[misc]
         return bool(session.retained_messages.bytes > self._backlog * (BRIDGES if self._is_bridge(session) else 1))
 
     async def _retain_broadcast_message(self, broadcast: dict[str, Any], qos: int, target_session: Session) -> None:
+        with contextlib.suppress(errors.Unavailable):  # then it is asked when it is handed out
+            if not await self._may_have(target_session, broadcast["topic"]):
+                return
         await super()._retain_broadcast_message(broadcast, qos, target_session)
         await self._waits(target_session)
 
     async def _handle_message_delivery(
         self, client_session: Session, handler: BrokerProtocolHandler, wait_deliver: asyncio.Future[Any]
     ) -> bool:
-        """False, and so no PUBACK and the end of the connection, while a bridge has enough to do: who has not got a
-        PUBACK comes again."""
+        """False, and so no PUBACK and the end of the connection, while a bridge has enough to do, or where nobody can
+        tell whether the client may: who has not got a PUBACK comes again."""
         message = wait_deliver.result()
         if self._full is not None and not self._is_full(self._full):
             self._full = None
         if self._full is not None and message is not None and topics.inbound(message.topic or "") is not None:
             return False
-        return bool(await super()._handle_message_delivery(client_session, handler, wait_deliver))
+        try:
+            return bool(await super()._handle_message_delivery(client_session, handler, wait_deliver))
+        except errors.Unavailable:
+            return False
 
     async def _broadcast_message(
         self, session: Session | None, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None

@@ -6,7 +6,8 @@ mosquitto_pub does. Here the PUBACK comes after it is handed on.
 To clients: amqtt 0.12.1 waits 5 s for a PUBACK and then drops the message; it drops what is under way when a connection
 ends; it answers no SUBSCRIBE before all that waited for a client is acknowledged; and what waited goes out as retained.
 Here a message stays with its session until its PUBACK, goes out again under its identifier when the client comes back,
-and what is new lines up behind what waits.
+and what is new lines up behind what waits. Whether a client may have a message is asked when it is its turn; where
+nobody can tell, it waits.
 
 A client that takes nothing: of QoS 0 it misses what does not fit; one that sends and reads no answers is disconnected;
 of QoS 1 so much may wait, and then its session ends, so that the client learns of it (session present 0). amqtt bounds
@@ -21,12 +22,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amqtt.adapters import ReaderAdapter, StreamWriterAdapter, WriterAdapter
+from amqtt.errors import ProtocolHandlerError
 from amqtt.mqtt.constants import QOS_1, QOS_2
 from amqtt.mqtt.disconnect import DisconnectPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.mqtt.puback import PubackPacket
 from amqtt.mqtt.publish import PublishPacket
 from amqtt.session import ApplicationMessage, IncomingApplicationMessage, OutgoingApplicationMessage, Session
+
+from skep import errors
 
 WINDOW = 200
 """Messages under way to one client."""
@@ -39,6 +43,7 @@ OVERHEAD = 1_000
 CLOSE_SECONDS = 2.0
 RETRY_SECONDS = 10.0
 """For what has QoS 2, of which the platform has nothing."""
+ASK_AGAIN_SECONDS = 1.0
 
 
 class Waiting(asyncio.Queue[ApplicationMessage]):
@@ -56,6 +61,10 @@ class Waiting(asyncio.Queue[ApplicationMessage]):
         item: ApplicationMessage = super()._get()
         self.bytes -= _size(item)
         return item
+
+    @property
+    def first(self) -> ApplicationMessage | None:
+        return self._queue[0] if self._queue else None  # type: ignore[attr-defined]
 
 
 class Limited(ReaderAdapter):  # type: ignore[misc]
@@ -77,16 +86,19 @@ class Limited(ReaderAdapter):  # type: ignore[misc]
 class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
     """`session.inflight_out`: sent and not acknowledged. `session.retained_messages`: waiting for room, or for a client
     that is away. take: hands a client's message on; False where the client has to go. waits: called with a session for
-    which one more message does; ends it where they are too many.
+    which one more message does; ends it where they are too many. may_have: whether a session may have what is published
+    to a topic; raises Unavailable.
     """
 
     take: Callable[[Session, IncomingApplicationMessage], Awaitable[bool]]
     waits: Callable[[Session], Awaitable[None]]
+    may_have: Callable[[Session, str], Awaitable[bool]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_open = False
         self._line = asyncio.Lock()
+        self._giving: asyncio.Task[None] | None = None
         self._early: tuple[DisconnectPacket | None] | None = None
         self._sending = self._sending_bytes = 0
 
@@ -120,26 +132,27 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
         if self._early is not None:  # before amqtt made what it waits for
             self._disconnect_waiter.set_result(self._early[0])
         self._is_open = True
-        await self._go_on()
+        self._go_on()
 
     async def mqtt_publish(
         self, topic: str, data: bytes | bytearray, qos: int | None, retain: bool, ack_timeout: int | None = None
     ) -> OutgoingApplicationMessage:
-        """With QoS 1: returns when it is on its way, or in line."""
-        if qos != QOS_1:
-            return await super().mqtt_publish(topic, data, qos, retain, ack_timeout)
+        """With QoS 1: returns when it is in line."""
         message = OutgoingApplicationMessage(None, topic, qos, data, retain)
-        if self._is_open and self.session.retained_messages.empty() and self._has_room():
-            await self._send(message)
-        else:
+        if qos == QOS_1:
             self.session.retained_messages.put_nowait(message)
+            self._go_on()
             await self.waits(self.session)
+            return message
+        with contextlib.suppress(errors.Unavailable):
+            if await self.may_have(self.session, topic):
+                return await super().mqtt_publish(topic, data, qos, retain, ack_timeout)
         return message
 
     async def handle_puback(self, puback: PubackPacket) -> None:
         if puback.variable_header is not None:
             self.session.inflight_out.pop(puback.variable_header.packet_id, None)
-            await self._go_on()
+            self._go_on()
 
     async def _retry_deliveries(self) -> None:
         session: Session = self.session
@@ -152,20 +165,32 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
             flows = [asyncio.wait_for(self._handle_message_flow(message), RETRY_SECONDS) for message in others]
             await asyncio.gather(*flows, return_exceptions=True)
 
-    async def _go_on(self) -> None:
+    def _go_on(self) -> None:
         """With what waits, as far as there is room."""
-        while self.session is not None and self._is_open and self._has_room():
-            if self.session.retained_messages.empty():
-                return
-            kept: ApplicationMessage = self.session.retained_messages.get_nowait()
-            if not isinstance(kept, OutgoingApplicationMessage):  # the broker's, for a client that was away
-                kept = OutgoingApplicationMessage(None, kept.topic, QOS_1, kept.data, retain=False)
-            await self._send(kept)
+        if self._is_open and (self._giving is None or self._giving.done()):
+            self._giving = asyncio.create_task(self._give(self.session))
 
-    async def _send(self, message: OutgoingApplicationMessage) -> None:
-        # Up to the writer's lock without a wait: the order of calls is the order on the wire.
-        message.packet_id = self.session.next_packet_id
-        self.session.inflight_out[message.packet_id] = message
+    async def _give(self, session: Session) -> None:
+        waiting: Waiting = session.retained_messages
+        while self._is_open and (message := waiting.first) is not None and _has_room(session):
+            try:
+                may = await self.may_have(session, message.topic)
+            except errors.Unavailable:
+                await asyncio.sleep(ASK_AGAIN_SECONDS)
+                continue
+            if waiting.first is not message:
+                return  # the session has ended meanwhile
+            waiting.get_nowait()
+            if may:
+                # Cancelled in there, amqtt says something else; by then it is not open any more.
+                with contextlib.suppress(ProtocolHandlerError):
+                    await self._send(session, message)
+
+    async def _send(self, session: Session, message: ApplicationMessage) -> None:
+        if not isinstance(message, OutgoingApplicationMessage):  # the broker's, for a client that was away
+            message = OutgoingApplicationMessage(None, message.topic, QOS_1, message.data, retain=False)
+        message.packet_id = session.next_packet_id
+        session.inflight_out[message.packet_id] = message
         message.publish_packet = message.build_publish_packet()
         await self._send_packet(message.publish_packet)
 
@@ -182,6 +207,9 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
             self._sending, self._sending_bytes = self._sending - 1, self._sending_bytes - size
 
     async def stop(self) -> None:
+        self._is_open = False
+        if self._giving is not None:
+            self._giving.cancel()
         writer = self.writer
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS) as limit:
@@ -193,9 +221,10 @@ class Delivering(BrokerProtocolHandler):  # type: ignore[misc]
         """The client has been silent for longer than it said it would be (MQTT 3.1.1, 3.1.2.10)."""
         _abort(self.writer)
 
-    def _has_room(self) -> bool:
-        under_way = self.session.inflight_out
-        return len(under_way) < WINDOW and sum(map(_size, under_way.values())) < WINDOW_BYTES
+
+def _has_room(session: Session) -> bool:
+    under_way = session.inflight_out
+    return len(under_way) < WINDOW and sum(map(_size, under_way.values())) < WINDOW_BYTES
 
 
 def _size(message: ApplicationMessage) -> int:

@@ -1,4 +1,5 @@
-"""What brokers ask over HTTP, in the forms of RabbitMQ, EMQX and mosquitto-go-auth; amqtt's plugin asks as EMQX does.
+"""What brokers ask over HTTP, in the forms of RabbitMQ, EMQX and mosquitto-go-auth. Our own broker asks the
+authority itself.
 
 | broker | asks | answer |
 |---|---|---|
@@ -17,13 +18,13 @@ import msgspec
 from msgspec import Struct
 from tornado.web import RequestHandler
 
-from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Authority, Question
+from mqtt_bridge.core.authority import PUBLISH, SUBSCRIBE, Question, YesOrNo
 
 
 class Hook(RequestHandler):
     """authority: the answers."""
 
-    def initialize(self, authority: Authority) -> None:
+    def initialize(self, authority: YesOrNo) -> None:
         self.authority = authority
 
     def set_default_headers(self) -> None:
@@ -163,7 +164,7 @@ class MosquittoAcl(MosquittoHook):
         return await self.authority.may(Question(asked.clientid, asked.username, access, asked.topic))
 
 
-def handlers(authority: Authority) -> list[tuple[str, type[Hook], dict[str, Any]]]:
+def handlers(authority: YesOrNo) -> list[tuple[str, type[Hook], dict[str, Any]]]:
     paths: dict[str, type[Hook]] = {
         "/rabbitmq/user": RabbitUser,
         "/rabbitmq/vhost": RabbitAlways,

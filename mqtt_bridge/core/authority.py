@@ -28,7 +28,10 @@ class Question(Struct, frozen=True):
 
 
 class Authority:
-    """The answers, for every form. username, password: the bridge's own. session: with what the client ids of bridges
+    """The answers, for every form. Where nobody can tell they raise Unavailable: our broker lets what it is about come
+    again; others want a yes or a no (`YesOrNo`).
+
+    username, password: the bridge's own. session: with what the client ids of bridges
     begin, which nobody else may have: who takes one over gets all requests, passwords included."""
 
     def __init__(self, clients: Clients, acl: Acl, username: str, password: str, session: str) -> None:
@@ -45,36 +48,46 @@ class Authority:
         return username == self._username
 
     async def owner(self, client_id: str) -> int | None:
-        """The user whose client it is, as of now; None: nobody's."""
+        """The user whose client it is, as of now; None: nobody's. Raises Unavailable."""
         principal = (await self._clients.client(client_id)).principal
         return None if principal is None else principal.user_id
 
     async def may_connect(self, client_id: str, username: str, password: str, address: str) -> bool:
+        """Raises Unavailable, TooManyRequests."""
         if self.is_bridge(username):
             return hmac.compare_digest(password.encode(), self._password.encode())
         if client_id.startswith(self._session):
             return False
-        return await _or_no(self._admit(client_id, username, password, address))
-
-    async def _admit(self, client_id: str, username: str, password: str, address: str) -> bool:
         if not await self._clients.connect(client_id, username, password, address):
             return False
         client = await self._clients.client(client_id)
         return all(callback(client) for callback in self._callbacks)
 
     async def may(self, question: Question) -> bool:
+        """Raises Unavailable."""
         if self.is_bridge(question.username):
             return True  # brokers ask for names they have let in only
-        return await _or_no(self._may(question))
-
-    async def _may(self, question: Question) -> bool:
         client = await self._clients.client(question.client_id)
         if question.access == PUBLISH:
             return await self._acl.may_publish(client, question.topic, question.retain)
         return await self._acl.may_subscribe(client, question.topic)
 
 
-async def _or_no(answer: Awaitable[bool]) -> bool:
+class YesOrNo:
+    """As `Authority`; no where nobody can tell."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    async def may_connect(self, client_id: str, username: str, password: str, address: str) -> bool:
+        return await or_no(self._authority.may_connect(client_id, username, password, address))
+
+    async def may(self, question: Question) -> bool:
+        return await or_no(self._authority.may(question))
+
+
+async def or_no(answer: Awaitable[bool]) -> bool:
+    """no where nobody can tell."""
     try:
         return await answer
     except errors.SkepError as error:
