@@ -1,7 +1,7 @@
 """What the broker acknowledged is not lost: 50 devices, 200 QoS 1 messages/s, services and the broker killed.
 
-Some seconds of it in `make test`. A minute of kills by hand: `MQTT_FLOW_SECONDS=60 .venv/bin/pytest -rA
-tests/system/test_mqtt_faults.py -k "rabbitmq and killed"`.
+Some seconds of it in `make test`. A minute of kills, PostgreSQL's included, by hand: `MQTT_FLOW_SECONDS=60
+.venv/bin/pytest -rA tests/system/test_mqtt_faults.py -k "rabbitmq and killed"`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from tests.system.mqtt_flow import flowing, rounds
 pytestmark = pytest.mark.system
 SECONDS = float(os.environ.get("MQTT_FLOW_SECONDS", "0"))
 """For how long things are killed again and again; at least once each."""
+KILLED = ("mqtt-bridge", "backend", "proxy", *(["postgres"] if SECONDS else []))
 
 
 async def test_killed_services_lose_nothing(mqtt: World) -> None:
     async with flowing(mqtt) as flow:
         await flow.caught_up()
         for _ in rounds(SECONDS):
-            for service in ("mqtt-bridge", "backend", "proxy"):
+            for service in KILLED:
                 began = time.monotonic()
                 await (mqtt.suite.kill(service) if service == "backend" else flow.struck(mqtt.suite.kill(service)))
                 back = time.monotonic()

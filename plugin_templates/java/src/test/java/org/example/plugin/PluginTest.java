@@ -375,7 +375,7 @@ class PluginTest {
         started(new Collector());
         ScriptedBus.Peer peer = bus.peer();
         peer.letIn();
-        peer.socket.closeConnection(1006, "");
+        peer.cut();
         peer = bus.peer();
         peer.reply(peer.expect("health", ""), "{\"ack\": true}", 0);
         peer.reply(peer.expect("plugin", "authenticate"), "{\"m\": \"Plugin is disabled\"}", 1);
