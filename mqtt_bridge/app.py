@@ -190,7 +190,7 @@ class Bridge:
         while True:
             await _looking(self._changes)
             # Nobody comes in before: one who did would have that session, and lose the connection with it.
-            ending.update(await self._watch.ended())
+            await self._watch.ended()
             for client_id in list(ending):
                 try:
                     await evictor.evict(client_id)

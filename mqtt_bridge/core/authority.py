@@ -61,7 +61,8 @@ class Authority:
         if not await self._clients.connect(client_id, username, password, address):
             return False
         client = await self._clients.client(client_id)
-        return all(callback(client) for callback in self._callbacks)
+        # Asked last and at once: the end of its session may have been decided while it logged in.
+        return client_id not in self._clients.ending and all(callback(client) for callback in self._callbacks)
 
     async def may(self, question: Question) -> bool:
         """Raises Unavailable."""

@@ -46,8 +46,8 @@ class Watch:
                 self._todo.add(client_id)
 
     async def ended(self) -> list[str]:
-        """Clients whose sessions have to end now; they are watched again when they come back. What can't be told is
-        looked at the next time."""
+        """Clients whose sessions have to end now: each is among `Clients.ending` as soon as that is found, and watched
+        again when it comes back. What can't be told is looked at the next time."""
         now = int(self._clock() * 1000)
         expired = {id for id, seen in self._seen.items() if seen is not None and seen.expires < now}
         found = []
@@ -59,6 +59,7 @@ class Watch:
             self._todo.discard(client_id)
             if is_over:
                 self._seen.pop(client_id, None)
+                self._clients.ending.add(client_id)
                 found.append(client_id)
         return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from mqtt_bridge.core.acl import Acl
+from mqtt_bridge.core.authority import Authority
 from mqtt_bridge.core.clients import Clients
 from mqtt_bridge.core.watch import Watch
 from skep import tokens
@@ -81,3 +83,32 @@ async def test_another_user_comes_in_when_the_session_has_ended(watch: Watch, cl
     assert await watch.ended() == ["c1"]
     assert watch.admitted(newcomer)
     assert await watch.ended() == []
+
+
+class Slow(Logins):
+    """While somebody logs in, it is found whose sessions have to end."""
+
+    watch: Watch
+
+    async def login(self, login: str, password: str, address: str) -> str:
+        token = await super().login(login, password, address)
+        assert await self.watch.ended() == ["c1"]
+        return token
+
+
+async def test_who_was_logging_in_when_the_end_was_decided_comes_later(users: Users) -> None:
+    logins = Slow()
+    clients = Clients(Registry(), users, logins, KEYS, anonymous=True)
+    watch = logins.watch = Watch(clients)
+    authority = Authority(clients, Acl(users), "bridge", "password", "session")  # type: ignore[arg-type]
+    authority.on_admitted(watch.admitted)
+    assert await clients.connect("c1", "", tokens.encode(Claims(2, [0], ["*"], ["*"], SOON), KEYS), "")
+    watch.admitted(await clients.client("c1"))
+    registry = clients._registry
+    assert isinstance(registry, Registry)
+    registry.bound.clear()  # its user is deleted
+    watch.changed([2])
+    assert not await authority.may_connect("c1", "admin", "right", "")
+    assert clients.ending == {"c1"}
+    clients.ending.clear()
+    assert await authority.may_connect("c1", "admin", "right", "")
