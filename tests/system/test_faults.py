@@ -53,14 +53,12 @@ async def test_a_paused_backend_loses_nothing(suite):
     assert verdict.findings() == {}, verdict.summary()
 
 
-@pytest.mark.parametrize("suite", ["light"], indirect=True)
 @pytest.mark.parametrize(
     ("loss", "kinds"),
     [("request", {"lost", "not_delivered"}), ("event", {"not_delivered"}), ("reply", set())],
 )
 async def test_a_planted_loss_is_seen(suite, loss, kinds):
-    """A notification that vanishes before the backend, an event before the frontend, a reply before the app. What sees
-    it is the checker, whatever the engines."""
+    """A notification that vanishes before the backend, an event before the frontend, a reply before the app."""
     saboteur = Saboteur(suite.bus, loss)
     await saboteur.start()
     try:
