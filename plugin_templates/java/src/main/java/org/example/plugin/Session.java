@@ -35,7 +35,7 @@ final class Session implements WebSocket.Listener {
     private static final int GATHER = 20;
     /**
      * Seconds between pings; without an answer to the last one the connection is given up. The JDK's client (17) does not
-     * always notice that the other side has closed: about once in a hundred times when that comes right behind a message.
+     * always notice that the other side has closed right behind a message: about once in a hundred times on busy cores.
      */
     private static final int PING = 10;
     /**
